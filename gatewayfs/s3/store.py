@@ -1,0 +1,240 @@
+"""The object store as the rest of GatewayFS sees it.
+
+Calls *describe* bodies instead of carrying them: "put bytes 8 MiB..16 MiB of that file", "fetch this range into
+that file". Plain values go in, plain results come out, so the same protocol can be served in this process or by a
+pool of transfer processes without a change above it. Small bodies, up to ``INLINE_BODY_BYTES_MAX``, may ride along.
+
+A ``FileRange`` carries the fingerprint its bytes had when the request was planned. The store reads the range,
+checks the fingerprint, and only then sends: a file changed meanwhile raises ``BodyChanged`` and nothing half-old
+half-new can become visible (docs/semantics.md, "one revision per upload").
+
+Every method is a checkpoint, may be cancelled (the request may then have taken effect or not), and raises only
+``StoreError`` subclasses. ETags have no quotes here. Metadata keys are lower-case (some stores capitalise them).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from gatewayfs.types import ETag, ObjectKey
+
+INLINE_BODY_BYTES_MAX = 1 << 20
+PART_BYTES_MIN = 5 << 20
+PARTS_MAX = 10_000
+COPY_BYTES_MAX = 5 << 30
+PUT_BYTES_MAX = 5 << 30
+OBJECT_BYTES_MAX = 5 << 40
+METADATA_BYTES_MAX = 2048
+
+
+@dataclass(frozen=True, slots=True)
+class FileRange:
+    """``length`` bytes of the file at ``path`` from ``offset``.
+
+    ``fingerprint`` is the xxh3-128 digest (16 bytes) of the range when it was planned, or None to send unchecked.
+    """
+
+    path: str
+    offset: int
+    length: int
+    fingerprint: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class InlineBody:
+    """A small body that rides along in the request value."""
+
+    data: bytes
+
+    @property
+    def length(self) -> int:
+        return len(self.data)
+
+
+Body = FileRange | InlineBody
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectHeaders:
+    """System metadata that must survive edits, renames and chmod; "" means absent."""
+
+    content_type: str = ""
+    cache_control: str = ""
+    content_disposition: str = ""
+    content_encoding: str = ""
+    content_language: str = ""
+    expires: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectInfo:
+    """What HEAD says (or GET's headers)."""
+
+    key: ObjectKey
+    etag: ETag
+    size: int
+    last_modified_ns: int
+    version_id: str = ""
+    storage_class: str = ""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    headers: ObjectHeaders = ObjectHeaders()
+    archived: bool = False
+    """True when the storage class or archive status says a GET would be refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListedObject:
+    """One object of a LIST page."""
+
+    key: ObjectKey
+    etag: ETag
+    size: int
+    last_modified_ns: int
+    storage_class: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ListPage:
+    """One LIST page: objects and common prefixes, each in key order."""
+
+    objects: Sequence[ListedObject]
+    prefixes: Sequence[ObjectKey]
+    next_token: str
+    """Opaque continuation token, "" on the last page."""
+
+
+@dataclass(frozen=True, slots=True)
+class PutResult:
+    """Identity of the object a write created."""
+
+    etag: ETag
+    version_id: str = ""
+    last_modified_ns: int = 0
+    """0 where the answer did not say (PUT never does; COPY does)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """Precondition of a write. ``Condition()`` is unconditional.
+
+    ``match``: the object must be there with this etag. ``absent``: no object may be there.
+    """
+
+    match: ETag | None = None
+    absent: bool = False
+
+
+UNCONDITIONAL = Condition()
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One uploaded part, as CompleteMultipartUpload wants it."""
+
+    number: int
+    etag: ETag
+
+
+@dataclass(frozen=True, slots=True)
+class PendingUpload:
+    """One multipart upload somebody began and nobody finished."""
+
+    key: ObjectKey
+    upload_id: str
+    initiated_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What this store honours, probed once per bucket (``s3/capabilities.py``)."""
+
+    put_if_none_match: bool = True
+    put_if_match: bool = True
+    complete_if_match: bool = True
+    copy_source_if_match: bool = True
+    copy_if_match: bool = False
+    delete_if_match: bool = False
+    part_copy: bool = True
+    quoted_if_match: bool = True
+    """False for stores that only compare bare etags (Ceph 16)."""
+    versioning: bool = False
+    probed: bool = False
+
+
+class ObjectStore(Protocol):
+    """One bucket."""
+
+    @property
+    def bucket(self) -> str: ...
+
+    async def head(self, key: ObjectKey) -> ObjectInfo:
+        """Raise ObjectNotFound when there is none."""
+        ...
+
+    async def get(self, key: ObjectKey, start: int, length: int, *, if_match: ETag | None = None) -> tuple[ObjectInfo, bytes]:
+        """Read ``length`` bytes from ``start`` into memory; shorter only at the object's end.
+
+        ``length`` <= INLINE_BODY_BYTES_MAX. A zero-byte object answers b"". Raises PreconditionFailed,
+        ObjectNotFound, ObjectArchived, RangeNotSatisfiable.
+        """
+        ...
+
+    async def fetch(self, key: ObjectKey, start: int, length: int, path: str, offset: int, *, if_match: ETag | None = None) -> ObjectInfo:
+        """Read the range into the existing file ``path`` at ``offset``; all ``length`` bytes or an error.
+
+        On error some of the bytes may have been written; the caller records residence only on success.
+        """
+        ...
+
+    async def put(
+        self,
+        key: ObjectKey,
+        body: Body,
+        metadata: Mapping[str, str],
+        headers: ObjectHeaders = ObjectHeaders(),
+        *,
+        condition: Condition = UNCONDITIONAL,
+    ) -> PutResult: ...
+
+    async def copy(
+        self,
+        source: ObjectKey,
+        key: ObjectKey,
+        *,
+        source_etag: ETag | None,
+        metadata: Mapping[str, str] | None = None,
+        headers: ObjectHeaders = ObjectHeaders(),
+        condition: Condition = UNCONDITIONAL,
+    ) -> PutResult:
+        """Server-side copy of one object <= 5 GiB, tags kept. ``metadata`` None keeps metadata and headers, else both are replaced.
+
+        Raises PreconditionFailed when the source is not ``source_etag`` or ``condition`` fails (where the store
+        honours them, see Capabilities), ObjectNotFound when the source is gone.
+        """
+        ...
+
+    async def delete(self, key: ObjectKey, *, condition: Condition = UNCONDITIONAL) -> None:
+        """Deleting what is not there succeeds."""
+        ...
+
+    async def list_page(self, prefix: str, *, delimiter: bool, token: str = "", start_after: str = "", max_keys: int = 1000) -> ListPage: ...
+
+    async def create_multipart(self, key: ObjectKey, metadata: Mapping[str, str], headers: ObjectHeaders = ObjectHeaders()) -> str:
+        """Return the upload id."""
+        ...
+
+    async def upload_part(self, key: ObjectKey, upload_id: str, number: int, body: Body) -> Part: ...
+
+    async def copy_part(self, key: ObjectKey, upload_id: str, number: int, source: ObjectKey, start: int, length: int, *, source_etag: ETag | None) -> Part: ...
+
+    async def complete_multipart(self, key: ObjectKey, upload_id: str, parts: Sequence[Part], *, condition: Condition = UNCONDITIONAL) -> PutResult: ...
+
+    async def abort_multipart(self, key: ObjectKey, upload_id: str) -> None:
+        """Aborting what is gone succeeds."""
+        ...
+
+    async def list_parts(self, key: ObjectKey, upload_id: str) -> Sequence[Part]:
+        """Raise UploadNotFound when it is gone."""
+        ...
+
+    async def list_uploads(self, prefix: str) -> Sequence[PendingUpload]: ...
