@@ -171,7 +171,9 @@ class ObjectStore(Protocol):
         """Raise ObjectNotFound when there is none."""
         ...
 
-    async def get(self, key: ObjectKey, start: int, length: int, *, if_match: ETag | None = None) -> tuple[ObjectInfo, bytes]:
+    async def get(
+        self, key: ObjectKey, start: int, length: int, *, if_match: ETag | None = None
+    ) -> tuple[ObjectInfo, bytes]:
         """Read ``length`` bytes from ``start`` into memory; shorter only at the object's end.
 
         ``length`` <= INLINE_BODY_BYTES_MAX. A zero-byte object answers b"". Raises PreconditionFailed,
@@ -179,7 +181,9 @@ class ObjectStore(Protocol):
         """
         ...
 
-    async def fetch(self, key: ObjectKey, start: int, length: int, path: str, offset: int, *, if_match: ETag | None = None) -> ObjectInfo:
+    async def fetch(
+        self, key: ObjectKey, start: int, length: int, path: str, offset: int, *, if_match: ETag | None = None
+    ) -> ObjectInfo:
         """Read the range into the existing file ``path`` at ``offset``; all ``length`` bytes or an error.
 
         On error some of the bytes may have been written; the caller records residence only on success.
@@ -217,17 +221,33 @@ class ObjectStore(Protocol):
         """Deleting what is not there succeeds."""
         ...
 
-    async def list_page(self, prefix: str, *, delimiter: bool, token: str = "", start_after: str = "", max_keys: int = 1000) -> ListPage: ...
+    async def list_page(
+        self, prefix: str, *, delimiter: bool, token: str = "", start_after: str = "", max_keys: int = 1000
+    ) -> ListPage: ...
 
-    async def create_multipart(self, key: ObjectKey, metadata: Mapping[str, str], headers: ObjectHeaders = ObjectHeaders()) -> str:
+    async def create_multipart(
+        self, key: ObjectKey, metadata: Mapping[str, str], headers: ObjectHeaders = ObjectHeaders()
+    ) -> str:
         """Return the upload id."""
         ...
 
     async def upload_part(self, key: ObjectKey, upload_id: str, number: int, body: Body) -> Part: ...
 
-    async def copy_part(self, key: ObjectKey, upload_id: str, number: int, source: ObjectKey, start: int, length: int, *, source_etag: ETag | None) -> Part: ...
+    async def copy_part(
+        self,
+        key: ObjectKey,
+        upload_id: str,
+        number: int,
+        source: ObjectKey,
+        start: int,
+        length: int,
+        *,
+        source_etag: ETag | None,
+    ) -> Part: ...
 
-    async def complete_multipart(self, key: ObjectKey, upload_id: str, parts: Sequence[Part], *, condition: Condition = UNCONDITIONAL) -> PutResult: ...
+    async def complete_multipart(
+        self, key: ObjectKey, upload_id: str, parts: Sequence[Part], *, condition: Condition = UNCONDITIONAL
+    ) -> PutResult: ...
 
     async def abort_multipart(self, key: ObjectKey, upload_id: str) -> None:
         """Aborting what is gone succeeds."""
