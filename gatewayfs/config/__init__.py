@@ -1,0 +1,36 @@
+"""A share's configuration: the option table (``model``), how values are written (``units``), reading it (``load``)."""
+
+from gatewayfs.config.load import FLAGS, ConfigError, load, share_name_for
+from gatewayfs.config.model import (
+    CacheOptions,
+    LogOptions,
+    MetadataOptions,
+    MountOptions,
+    Option,
+    S3Options,
+    ShareConfig,
+    ShareOptions,
+    UploadOptions,
+    nested,
+    normalize_prefix,
+    options,
+)
+
+__all__ = [
+    "FLAGS",
+    "CacheOptions",
+    "ConfigError",
+    "LogOptions",
+    "MetadataOptions",
+    "MountOptions",
+    "Option",
+    "S3Options",
+    "ShareConfig",
+    "ShareOptions",
+    "UploadOptions",
+    "load",
+    "nested",
+    "normalize_prefix",
+    "options",
+    "share_name_for",
+]

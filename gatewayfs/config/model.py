@@ -1,0 +1,340 @@
+"""Every option of a share: name, unit, default and the reason for the default.
+
+This file is the option table. The TOML reader, ``--set``, the error messages and the test of docs/configuration.md all
+walk these models; there is no second list. A field's Python name carries its unit (``settle_s``, ``part_size_bytes``),
+the option's name does not (``upload.settle``), because its value may be written in any unit.
+
+Models are frozen and hold no secrets: ``repr(config)`` may be logged. Relations between options are in ``relations``.
+"""
+
+import os
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from gatewayfs.config import units
+from gatewayfs.types import KEY_BYTES_MAX
+
+_UNIT_SUFFIX = re.compile(r"_(bytes|s)$")
+
+
+def option_name(field_name: str) -> str:
+    """``settle_max_s`` -> ``settle_max``: the option as written in TOML."""
+    return _UNIT_SUFFIX.sub("", field_name)
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=option_name, validate_default=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What a value is, in one word for the documentation, and how it is written back."""
+
+    word: str
+    write: Callable[[Any], str]
+
+
+class SecretInValue(ValueError):
+    """The value must not be repeated in the error message."""
+
+
+def _whole_number(value: object) -> object:
+    if isinstance(value, bool) or not (isinstance(value, int) or (isinstance(value, str) and value.strip().isdigit())):
+        raise ValueError("write a whole number")
+    return value
+
+
+def _flag(value: object) -> object:
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str) and value.lower() in ("true", "yes", "on", "false", "no", "off"):
+        return value.lower() in ("true", "yes", "on")
+    raise ValueError("write true or false")
+
+
+def _text(value: object) -> object:
+    if not isinstance(value, str) or not value or "\0" in value:
+        raise ValueError("write some text in quotes")
+    return value
+
+
+def _absolute_path(value: object) -> object:
+    if isinstance(value, Path):
+        value = str(value)
+    if not isinstance(value, str) or not value.startswith("/") or "\0" in value:
+        raise ValueError('write a full path, starting with "/"')
+    return Path(os.path.normpath(value))
+
+
+def _share_name(value: object) -> object:
+    if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", value):
+        raise ValueError(
+            "use up to 128 letters, digits, dots, dashes and underscores, beginning with a letter or digit"
+        )
+    return value
+
+
+def _bucket(value: object) -> object:
+    # S3's rule is stricter (lower case, 3 to 63); Ceph and old us-east-1 buckets are allowed more.
+    if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{2,254}", value):
+        raise ValueError('write the bucket\'s name alone, without "s3://" and without "/"')
+    return value
+
+
+def normalize_prefix(value: object) -> str:
+    """``/photos/2024`` -> ``photos/2024/``; "" stays "". Raises ValueError for what cannot be a directory path."""
+    if not isinstance(value, str):
+        raise ValueError("write some text in quotes")
+    stripped = value.strip("/")
+    if not stripped:
+        return ""
+    if any(part in ("", ".", "..") for part in stripped.split("/")) or "\0" in stripped:
+        raise ValueError('write a path of plain names: no "//", ".", ".." or NUL')
+    prefix = stripped + "/"
+    # Half of S3's key length is kept for the paths below; a longer prefix makes most names impossible.
+    if len(prefix.encode()) > KEY_BYTES_MAX // 2:
+        raise ValueError(f"a prefix may have at most {KEY_BYTES_MAX // 2} bytes: object keys end at {KEY_BYTES_MAX}")
+    return prefix
+
+
+def _endpoint(value: object) -> object:
+    text = _text(value)
+    try:
+        parts = urlsplit(str(text))
+        _ = parts.port
+    except ValueError:
+        parts = urlsplit("")
+    if parts.username is not None or parts.password is not None:
+        raise SecretInValue("a URL here may not hold a user name or password")
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        raise ValueError('write a URL like "https://s3.example.com" or "http://127.0.0.1:9000"')
+    return str(text).rstrip("/")
+
+
+# Ours to set, or known to break the mount: each with what to do instead.
+_RESERVED_FUSE_OPTIONS = {
+    "allow_other": "set mount.allow_other instead",
+    "default_permissions": "it is always on",
+    "fsname": "it is always the bucket",
+    "subtype": "it is always gatewayfs",
+    "max_read": "it makes the mount fail; leave it out",
+}
+
+
+def _fuse_options(value: object) -> object:
+    items = [item.strip() for item in value.split(",") if item.strip()] if isinstance(value, str) else value
+    if not isinstance(items, list | tuple) or not all(isinstance(item, str) and item for item in items):
+        raise ValueError('write a list like ["noatime", "nosuid"]')
+    for item in items:
+        advice = _RESERVED_FUSE_OPTIONS.get(str(item).partition("=")[0])
+        if advice:
+            raise ValueError(f"{item} cannot be given here: {advice}")
+    return tuple(items)
+
+
+def _written_flag(value: bool) -> str:
+    return "true" if value else "false"
+
+
+def _written_list(value: tuple[str, ...]) -> str:
+    return "[" + ", ".join(f'"{item}"' for item in value) + "]"
+
+
+Size = Annotated[int, BeforeValidator(units.parse_size), Kind("size", units.format_size)]
+Duration = Annotated[float, BeforeValidator(units.parse_duration), Kind("duration", units.format_duration)]
+Mode = Annotated[int, BeforeValidator(units.parse_mode), Kind("mode", units.format_mode)]
+Count = Annotated[int, BeforeValidator(_whole_number), Kind("number", str)]
+Flag = Annotated[bool, BeforeValidator(_flag), Kind("true or false", _written_flag)]
+Text = Annotated[str, BeforeValidator(_text), Kind("text", str)]
+AbsolutePath = Annotated[Path, BeforeValidator(_absolute_path), Kind("path", str)]
+ShareName = Annotated[str, BeforeValidator(_share_name), Kind("name", str)]
+BucketName = Annotated[str, BeforeValidator(_bucket), Kind("name", str)]
+Prefix = Annotated[str, BeforeValidator(normalize_prefix), Kind("key prefix", str)]
+EndpointUrl = Annotated[str, BeforeValidator(_endpoint), Kind("URL", str)]
+FuseOptions = Annotated[tuple[str, ...], BeforeValidator(_fuse_options), Kind("list of text", _written_list)]
+
+ID_MAX = (1 << 32) - 2
+"""2**32 - 1 is (uid_t)-1, "leave unchanged" to chown."""
+
+
+class ShareOptions(Section):
+    """What is shown, and what it is called."""
+
+    bucket: BucketName = Field(description="The bucket.")
+    prefix: Prefix = Field("", description="Show only the keys below this prefix.")
+    name: ShareName = Field(description="What this share is called on this host.")
+
+
+class S3Options(Section):
+    """How the bucket is reached. Credentials come from boto3's chain or from ``credentials_file``."""
+
+    endpoint_url: EndpointUrl | None = Field(None, description="The store's address, for anything that is not AWS.")
+    region: Text | None = Field(None, description="The bucket's region.")
+    profile: Text | None = Field(None, description="Section of the AWS configuration or credentials file.")
+    credentials_file: AbsolutePath | None = Field(None, description="File with the keys, mode 0600.")
+    # AWS wants virtual-host addresses, nearly every other store path addresses; boto3's rule picks by endpoint.
+    addressing: Annotated[Literal["auto", "path", "virtual"], Kind("choice", str)] = Field(
+        "auto", description="Where the bucket's name goes in a request's address."
+    )
+    ca_bundle: AbsolutePath | None = Field(None, description="PEM file of the authorities to trust for https.")
+    # 16 uploads and as many reads at a time; measured S3 clients gain nothing above this on two cores.
+    connections: Count = Field(32, ge=2, le=1024, description="Connections kept to the store.")
+
+
+class CacheOptions(Section):
+    """The local disk."""
+
+    directory: AbsolutePath = Field(description="Where this share keeps its records and file contents.")
+    # Creating a file on ext4 costs four times what the rest of a small create does; one S3 PUT of 64 KiB costs little
+    # more than one of 1 KiB, so up to here a pack entry wins on both ends.
+    small_file_bytes: Size = Field(64 << 10, ge=0, le=1 << 20, description="Files up to this size live in packs.")
+
+
+class UploadOptions(Section):
+    """Write-back."""
+
+    # Long enough for "write a temporary file, rename it over" and for editors' double saves; short enough that a
+    # colleague looking into the bucket does not wait.
+    settle_s: Duration = Field(2.0, ge=0, le=86400, description="Upload this long after the last change.")
+    settle_max_s: Duration = Field(60.0, ge=0, le=86400, description="Upload at the latest this long after the first.")
+    # 8 MiB is what the AWS tools use: 10,000 parts reach 78 GiB, beyond that parts grow by themselves.
+    part_size_bytes: Size = Field(8 << 20, ge=5 << 20, le=5 << 30, description="Part size of multipart uploads.")
+    workers: Count = Field(16, ge=1, le=256, description="Files uploaded at a time.")
+    # Eight parts of 8 MiB keep a 1 Gbit/s link with 20 ms of delay busy many times over.
+    memory_bytes: Size = Field(64 << 20, ge=8 << 20, le=64 << 30, description="Bytes of bodies in flight at a time.")
+    conflicts: Annotated[Literal["bucket-wins", "gateway-wins"], Kind("choice", str)] = Field(
+        "bucket-wins", description="Who keeps the name when both sides changed a file."
+    )
+    guess_mime_type: Flag = Field(True, description="Set the content type of new objects by file name.")
+
+
+class MetadataOptions(Section):
+    """Attributes of objects that carry none, and how long answers may be kept or waited for."""
+
+    # File Gateway's defaults, so that a bucket looks the same through both.
+    file_mode: Mode = Field(0o666, description="Mode of files whose object has no mode.")
+    directory_mode: Mode = Field(0o777, description="Mode of directories whose marker has no mode, or without marker.")
+    uid: Count = Field(65534, ge=0, le=ID_MAX, description="Owner of files whose object names none.")
+    gid: Count = Field(65534, ge=0, le=ID_MAX, description="Group of files whose object names none.")
+    # Everything that changes behind the kernel is invalidated explicitly, so this only bounds memory of old entries.
+    kernel_timeout_s: Duration = Field(3600.0, ge=0, le=30 * 86400, description="How long the kernel keeps attributes.")
+    # Below NFS clients' usual 60 s before they report a server as dead, above any healthy store's slowest answer.
+    deadline_s: Duration = Field(30.0, ge=1, le=3600, description="How long one call may wait for the bucket.")
+
+
+class MountOptions(Section):
+    """The mount itself."""
+
+    directory: AbsolutePath | None = Field(None, description="Where to mount when the command line names no directory.")
+    allow_other: Flag = Field(description="Let users other than the daemon's see the mount.")
+    options: FuseOptions = Field((), description="Further FUSE mount options.")
+
+    @property
+    def allow_nonempty(self) -> bool:
+        """Whether mounting over a directory with entries was asked for."""
+        return "nonempty" in self.options
+
+    @property
+    def fuse_options(self) -> frozenset[str]:
+        """``options`` and ``allow_other`` as libfuse 3 takes them ("nonempty" is our own check there)."""
+        return frozenset(self.options) - {"nonempty"} | ({"allow_other"} if self.allow_other else set())
+
+
+class LogOptions(Section):
+    """Where the daemon's log goes and what it says."""
+
+    level: Annotated[Literal["debug", "info", "warning", "error"], Kind("choice", str)] = Field(
+        "info", description="The least important message still written."
+    )
+    format: Annotated[Literal["text", "json"], Kind("choice", str)] = Field("text", description="Lines or JSON lines.")
+    file: AbsolutePath | None = Field(None, description="Write to this file, not to standard error.")
+
+
+class ShareConfig(Section):
+    """One share, complete: what ``load`` returns."""
+
+    share: ShareOptions
+    s3: S3Options
+    cache: CacheOptions
+    upload: UploadOptions
+    metadata: MetadataOptions
+    mount: MountOptions
+    log: LogOptions
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One line of the option table."""
+
+    name: str
+    """As in ``--set name=value``."""
+    section: str
+    kind: Kind
+    required: bool
+    default: object
+    """None: no value, or one that ``load`` derives."""
+    description: str
+    choices: tuple[str, ...] = ()
+
+    @property
+    def default_text(self) -> str:
+        """As it would be written, or "" where there is none."""
+        return "" if self.default is None else self.kind.write(self.default)
+
+
+def options() -> Iterator[Option]:
+    """Every option there is, section by section."""
+    for section, outer in ShareConfig.model_fields.items():
+        model = outer.annotation
+        assert isinstance(model, type)
+        assert issubclass(model, Section)
+        for field_name, field in model.model_fields.items():
+            name, kind = f"{section}.{option_name(field_name)}", _kind_of(field.annotation, field.metadata)
+            required = field.is_required()
+            default = None if required else field.default
+            choices = getattr(field.annotation, "__args__", ()) if kind.word == "choice" else ()
+            yield Option(name, section, kind, required, default, field.description or "", choices)
+
+
+def _kind_of(annotation: Any, metadata: list[Any]) -> Kind:
+    """The Kind among an Annotated's metadata; ``X | None`` keeps it one level down."""
+    candidates = [*metadata]
+    for argument in getattr(annotation, "__args__", ()):
+        candidates += getattr(argument, "__metadata__", ())
+    return next(item for item in candidates if isinstance(item, Kind))
+
+
+def relations(config: ShareConfig) -> Iterator[str]:
+    """One line for each pair of options that contradict each other."""
+    upload, size = config.upload, units.format_size
+    if upload.settle_s > upload.settle_max_s:
+        yield (
+            f"upload.settle is {units.format_duration(upload.settle_s)}, longer than upload.settle_max "
+            f"({units.format_duration(upload.settle_max_s)}); make upload.settle_max the longer one"
+        )
+    if upload.part_size_bytes > upload.memory_bytes:
+        yield (
+            f"upload.part_size is {size(upload.part_size_bytes)}, more than upload.memory "
+            f"({size(upload.memory_bytes)}), so no part could ever be sent; make upload.memory the larger one"
+        )
+    if config.s3.connections <= upload.workers:
+        yield (
+            f"s3.connections is {config.s3.connections} and upload.workers {upload.workers}, so reads would wait for "
+            "uploads; make s3.connections the larger one"
+        )
+    if config.mount.directory is not None:
+        yield from nested(config.cache.directory, config.mount.directory)
+
+
+def nested(cache: Path, mountpoint: Path) -> Iterator[str]:
+    """One line when the cache would lie in the mount (it would wait for itself) or the mount in the cache."""
+    if cache == mountpoint or mountpoint in cache.parents:
+        yield f"cache.directory {cache} lies in the mount {mountpoint}; put it elsewhere, on a local disk"
+    elif cache in mountpoint.parents:
+        yield f"the mount {mountpoint} lies in cache.directory {cache}; mount somewhere else"

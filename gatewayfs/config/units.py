@@ -1,0 +1,116 @@
+"""Numbers as people write them: sizes, rates, durations, file modes.
+
+Every parser takes what TOML or the command line gave (text or a number) and returns one plain value with a fixed unit:
+bytes, bytes per second, seconds, mode bits. A parser that cannot read its input raises ``ValueError`` with a sentence
+that says how to write it; the caller adds the option's name. Every ``format_*`` is the exact inverse: parsing its
+result gives the same number again.
+"""
+
+import re
+
+_NUMBER = r"(\d+(?:\.\d+)?)"
+_SIZE = re.compile(_NUMBER + r"\s*([A-Za-z]*)")
+_DURATION_PART = re.compile(_NUMBER + r"\s*(ms|s|m|h|d)\s*")
+
+# The bare letter means the binary unit, as it does for truncate(1), systemd and qemu.
+_BINARY = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40, "p": 1 << 50}
+_SIZE_UNITS = {
+    "": 1,
+    "b": 1,
+    **{letter: factor for letter, factor in _BINARY.items() if letter},
+    **{f"{letter}ib": factor for letter, factor in _BINARY.items() if letter},
+    **{f"{letter}b": 1000**power for power, letter in enumerate(_BINARY) if letter},
+}
+_BIT_UNITS = {f"{letter}bit": 1000**power for power, letter in enumerate(_BINARY)}
+_DURATION_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+SIZE_HELP = 'write a size like "64MiB", "1.5 GiB", "5MB" or a number of bytes'
+RATE_HELP = 'write a rate like "40Mbit", "5MB/s" or a number of bytes per second'
+DURATION_HELP = 'write a duration like "500ms", "2s", "5m", "1h", "1d" or a number of seconds'
+MODE_HELP = 'write the octal digits in quotes, like "0666"'
+
+
+def parse_size(value: object) -> int:
+    """Return bytes. Units: B, kB, MB, ... (powers of 1000), KiB, MiB, ... and K, M, ... (powers of 1024)."""
+    number, unit = _split(value, SIZE_HELP)
+    factor = _SIZE_UNITS.get(unit.lower())
+    if factor is None:
+        raise ValueError(SIZE_HELP)
+    return _whole(number, factor, SIZE_HELP)
+
+
+def parse_rate(value: object) -> int:
+    """Return bytes per second. ``bit`` units are powers of 1000; a size with or without "/s" is bytes per second."""
+    text = value
+    if isinstance(value, str):
+        text = re.sub(r"(?<=[A-Za-z])bps$", "bit", value.strip())  # Mbps is how network people write Mbit/s
+        text = re.sub(r"\s*/\s*s$", "", str(text))
+    number, unit = _split(text, RATE_HELP)
+    bits = _BIT_UNITS.get(unit.lower())
+    if bits is not None:
+        return round(float(number) * bits / 8)
+    factor = _SIZE_UNITS.get(unit.lower())
+    if factor is None:
+        raise ValueError(RATE_HELP)
+    return _whole(number, factor, RATE_HELP)
+
+
+def parse_duration(value: object) -> float:
+    """Return seconds. Parts may follow each other: "1h30m"."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        if not 0 <= value < float("inf"):
+            raise ValueError(DURATION_HELP)
+        return float(value)
+    if not isinstance(value, str):
+        raise ValueError(DURATION_HELP)
+    text = value.strip()
+    if re.fullmatch(_NUMBER, text):
+        return float(text)
+    parts = _DURATION_PART.findall(text)
+    if not parts or _DURATION_PART.sub("", text):
+        raise ValueError(DURATION_HELP)
+    return float(sum(float(number) * _DURATION_UNITS[unit] for number, unit in parts))
+
+
+def parse_mode(value: object) -> int:
+    """Return permission bits, 0 to 0o7777. Bare numbers are refused: ``666`` in TOML is decimal, a silent trap."""
+    if not isinstance(value, str) or not re.fullmatch(r"(0o|0)?[0-7]{3,4}", value.strip()):
+        raise ValueError(MODE_HELP)
+    return int(value.strip().removeprefix("0o"), 8)
+
+
+def format_size(value_bytes: int) -> str:
+    """The largest binary unit that divides the number: 8388608 -> "8MiB"."""
+    for unit, factor in (("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
+        if value_bytes and value_bytes % factor == 0:
+            return f"{value_bytes // factor}{unit}"
+    return str(value_bytes)
+
+
+def format_duration(value_s: float) -> str:
+    """The largest unit that divides the number: 3600.0 -> "1h"."""
+    for unit, factor in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
+        if value_s and value_s % factor == 0:
+            return f"{int(value_s) // factor}{unit}"
+    return f"{value_s:g}s"
+
+
+def format_mode(value: int) -> str:
+    """Four octal digits: 0o666 -> "0666"."""
+    return f"{value:04o}"
+
+
+def _split(value: object, help_text: str) -> tuple[str, str]:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise ValueError(help_text)
+    found = _SIZE.fullmatch(str(value).strip())
+    if found is None:
+        raise ValueError(help_text)
+    return found[1], found[2]
+
+
+def _whole(number: str, factor: int, help_text: str) -> int:
+    """The product must be a whole number of bytes: "0.3B" is a slip, "1.1MiB" rounds and is meant."""
+    if factor == 1 and "." in number and float(number) != int(float(number)):
+        raise ValueError(help_text)
+    return int(float(number) * factor + 0.5) if "." in number else int(number) * factor
