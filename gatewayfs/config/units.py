@@ -13,15 +13,15 @@ _SIZE = re.compile(_NUMBER + r"\s*([A-Za-z]*)")
 _DURATION_PART = re.compile(_NUMBER + r"\s*(ms|s|m|h|d)\s*")
 
 # The bare letter means the binary unit, as it does for truncate(1), systemd and qemu.
-_BINARY = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40, "p": 1 << 50}
-_SIZE_UNITS = {
+_BINARY: dict[str, int] = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40, "p": 1 << 50}
+_SIZE_UNITS: dict[str, int] = {
     "": 1,
     "b": 1,
     **{letter: factor for letter, factor in _BINARY.items() if letter},
     **{f"{letter}ib": factor for letter, factor in _BINARY.items() if letter},
     **{f"{letter}b": 1000**power for power, letter in enumerate(_BINARY) if letter},
 }
-_BIT_UNITS = {f"{letter}bit": 1000**power for power, letter in enumerate(_BINARY)}
+_BIT_UNITS: dict[str, int] = {f"{letter}bit": 1000**power for power, letter in enumerate(_BINARY)}
 _DURATION_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 SIZE_HELP = 'write a size like "64MiB", "1.5 GiB", "5MB" or a number of bytes'
@@ -113,4 +113,4 @@ def _whole(number: str, factor: int, help_text: str) -> int:
     """The product must be a whole number of bytes: "0.3B" is a slip, "1.1MiB" rounds and is meant."""
     if factor == 1 and "." in number and float(number) != int(float(number)):
         raise ValueError(help_text)
-    return int(float(number) * factor + 0.5) if "." in number else int(number) * factor
+    return round(float(number) * factor) if "." in number else int(number) * factor
