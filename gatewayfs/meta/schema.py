@@ -173,15 +173,32 @@ class UploadPart(msgspec.Struct, frozen=True, array_like=True, gc=False):
     fingerprint: bytes
 
 
+class Attempt(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A write sent to the bucket whose answer is not recorded: should the bucket turn out to hold this, it is ours."""
+
+    key: str
+    size: int
+    content_revision: int
+    meta_revision: int
+    body_digest: bytes
+    """xxh3-128 of the body of a PUT; b"" for a copy or a multipart upload, which ``etag`` identifies."""
+    metadata_digest: bytes
+    """xxh3-128 of the metadata sent; b"" when a copy kept the source's."""
+    etag: str = ""
+    """The etag to expect; "" when not known beforehand."""
+
+
 class UploadState(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """A multipart upload under way."""
+    """A multipart upload under way, and writes whose answers were lost."""
 
     key: str
     upload_id: str
+    """"" while there are only ``attempts``."""
     content_revision: int
     meta_revision: int
     part_bytes: int
     parts: tuple[UploadPart, ...] = ()
+    attempts: tuple[Attempt, ...] = ()
 
 
 class Parked(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -201,6 +218,7 @@ __all__ = [
     "PLACED_IN_FILE",
     "PLACED_IN_PACK",
     "SCHEMA_VERSION",
+    "Attempt",
     "Directory",
     "Doomed",
     "Headers",
