@@ -98,6 +98,8 @@ class Directory(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The bucket shall have a ``dir/`` marker object. False for directories that only exist because keys below do."""
     deepest_bytes: int = 0
     """Upper bound of the length of any path below this directory, relative to it. Grows with links, never shrinks."""
+    subdirectories: int = 0
+    """How many of the known children are directories; kept by ``Transaction.put``. st_nlink is this plus two."""
 
 
 class Inode(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -150,6 +152,10 @@ class Inode(msgspec.Struct, frozen=True, array_like=True, gc=False):
     @property
     def linked(self) -> bool:
         return self.parent != 0 or self.ino == 1
+
+    def dirty_from(self, now_ns: int) -> int:
+        """``dirty_since_ns`` for a record that changes now: the first change counts, and an orphan is nobody's work."""
+        return (self.dirty_since_ns or now_ns) if self.linked else 0
 
 
 class Doomed(msgspec.Struct, frozen=True, array_like=True, gc=False):

@@ -1,0 +1,320 @@
+"""The cache of file contents: who has which bytes open, what an upload sends, what may be forgotten.
+
+``ContentCache`` hands out one ``Content`` per inode while anybody uses it (open handles, a fetch, an upload), so there
+is one decision about residence per inode. It knows nothing of POSIX, of FUSE or of the queue; it knows pinned (dirty
+or open) from unpinned.
+"""
+
+import logging
+import os
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import trio
+import xxhash
+
+from gatewayfs.cache.extents import Extents
+from gatewayfs.cache.fetch import Fetcher
+from gatewayfs.cache.live import UNCHANGED, CacheParts, Content
+from gatewayfs.cache.packs import Packs
+from gatewayfs.meta.env import MetaStore, Transaction
+from gatewayfs.meta.schema import PLACED_IN_PACK, Inode, Placement
+from gatewayfs.runtime.clock import Clock
+from gatewayfs.runtime.disk import Disk, OpenFile, punch_hole
+from gatewayfs.runtime.offload import Offloader
+from gatewayfs.s3.store import Body, FileRange, InlineBody, ObjectStore
+
+log = logging.getLogger(__name__)
+
+SMALL_FILE_BYTES = 64 << 10
+"""Default of ``cache.small_file``: above it one ext4 file of its own costs less than copying through a pack."""
+
+_FILE_NAME = re.compile(r"([0-9a-f]{16})-([0-9a-f]+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Bytes of one file at one moment, for an upload.
+
+    Attributes:
+        revision: the inode's content revision the bytes are.
+        size: length in bytes.
+        parts: fixed-size parts in order; None where the bytes are only in the bucket.
+        serial: which snapshot of the live content this is (see ``ContentCache.still``).
+    """
+
+    revision: int
+    size: int
+    parts: tuple[Body | None, ...]
+    serial: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class CacheStatistics:
+    """For ``status``."""
+
+    live_files: int
+    open_handles: int
+    pack_bytes: int
+    fetched_bytes: int
+    fetches: int
+
+
+class ContentCache:
+    """All cached bytes of one share.
+
+    Args:
+        directory: the cache directory; ``packs/`` and ``data/`` below it belong to this class.
+        background: starts a function in a thread without waiting (frees space); see ``daemon.py``.
+        deadline_s: how long a read may wait for the bucket.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        meta: MetaStore,
+        store: ObjectStore,
+        clock: Clock,
+        offload: Offloader,
+        background: Callable[[Callable[[], None]], None],
+        small_file_bytes: int = SMALL_FILE_BYTES,
+        deadline_s: float = 30.0,
+    ) -> None:
+        self._data = directory / "data"
+        self._meta = meta
+        self._offload = offload
+        self._background = background
+        self._disk = Disk(offload)
+        self.packs = Packs(directory / "packs", self._disk, self._punch)
+        self._fetcher = Fetcher(meta, store, self.packs, small_file_bytes, deadline_s)
+        self._parts = CacheParts(
+            meta=meta,
+            packs=self.packs,
+            disk=self._disk,
+            clock=clock,
+            small_file_bytes=small_file_bytes,
+            path=self.path,
+            fetch=self._fetcher.fetch,
+            free=self._free,
+        )
+        self._live: dict[int, Content] = {}
+
+    def __repr__(self) -> str:
+        return f"<ContentCache {len(self._live)} live, {self.packs!r}>"
+
+    def path(self, ino: int, generation: int) -> Path:
+        """Where the sparse file of an inode lies; 256 directories keep each of them small."""
+        return self._data / f"{ino & 0xFF:02x}" / f"{ino:016x}-{generation:x}"
+
+    # ------------------------------------------------------------------ users
+
+    def acquire(self, inode: Inode) -> Content:
+        """The live content of an inode, with one more user. Give it back with ``release``."""
+        content = self._live.get(inode.ino)
+        if content is None:
+            content = self._live[inode.ino] = Content(self._parts, inode)
+        content.users += 1
+        return content
+
+    def release(self, content: Content) -> None:
+        """One user less; the last one leaves what was fetched in the record."""
+        content.users -= 1
+        if content.users:
+            return
+        content.persist_residence()
+        if self._live.get(content.ino) is content:
+            del self._live[content.ino]
+
+    @contextmanager
+    def using(self, inode: Inode) -> Iterator[Content]:
+        """``acquire`` and ``release`` around a block."""
+        content = self.acquire(inode)
+        try:
+            yield content
+        finally:
+            self.release(content)
+
+    def live(self, ino: int) -> Content | None:
+        """The live content, if anybody uses it now."""
+        return self._live.get(ino)
+
+    def open_count(self, ino: int) -> int:
+        """Open handles of an inode."""
+        content = self._live.get(ino)
+        return content.opens if content else 0
+
+    def writer_count(self, ino: int) -> int:
+        """Open handles of an inode that may write."""
+        content = self._live.get(ino)
+        return content.writers if content else 0
+
+    # ------------------------------------------------------------------ uploads
+
+    def is_resident(self, inode: Inode) -> bool:
+        """Every byte is on this machine."""
+        content = self._live.get(inode.ino)
+        if content is not None:
+            return content.resident
+        placement = inode.placement
+        if inode.size == 0 or (placement is not None and placement.kind == PLACED_IN_PACK):
+            return True
+        return placement is not None and Extents(placement.extents).covers(0, inode.size)
+
+    async def ensure_resident(self, ino: int) -> None:
+        """Fetch every absent byte of a file.
+
+        Raises:
+            StoreError: the bucket refused; PreconditionFailed or ObjectNotFound when the object is not ours any more.
+            CacheDiskFull, CacheDiskFailed: no place for the bytes.
+        """
+        with self.using(self._meta.require(ino)) as content:
+            await self._fetcher.fetch_all(content)
+
+    async def snapshot(self, ino: int, part_bytes: int) -> Snapshot:
+        """The bytes of a file as they are now, cut into parts of ``part_bytes``.
+
+        Bytes not yet in the record are recorded first. Before any byte changes after this returned, the inode's content
+        revision is raised in the journal; ``still`` says whether the bytes of this snapshot are untouched.
+
+        Raises:
+            StaleInode: unlinked meanwhile. LocalError: the cache disk does not give the bytes.
+        """
+        with self.using(self._meta.require(ino)) as content:
+            while True:
+                await content.persist()
+                content.frozen = True
+                content.lowest_change = UNCHANGED
+                content.snapshots += 1
+                serial = content.snapshots
+                inode = self._meta.require(ino)
+                parts = await self._cut(content, inode, part_bytes)
+                snapshot = Snapshot(inode.content_revision, inode.size, parts, serial)
+                if self.still(ino, snapshot):
+                    return snapshot
+
+    def still(self, ino: int, snapshot: Snapshot) -> bool:
+        """True while no byte of the snapshot changed: appending beyond its end does no harm."""
+        inode = self._meta.inode(ino)
+        if inode is None:
+            return False
+        content = self._live.get(ino)
+        if inode.content_revision == snapshot.revision:
+            return True
+        # Changed since, but perhaps only behind the end (a log that grows). Only the latest snapshot knows.
+        return content is not None and content.snapshots == snapshot.serial and content.lowest_change >= snapshot.size
+
+    async def _cut(self, content: Content, inode: Inode, part_bytes: int) -> tuple[Body | None, ...]:
+        if inode.size == 0:
+            return ()
+        if content.in_pack:
+            assert content.placement is not None
+            return (InlineBody(await self.packs.read(content.placement)),)
+        parts: list[Body | None] = []
+        if content.extents:
+            content.extend_file(inode.size)
+        for start in range(0, inode.size, part_bytes):
+            length = min(part_bytes, inode.size - start)
+            if not content.extents.covers(start, start + length):
+                parts.append(None)
+                continue
+            file = content.open_file()
+            digest = await self._offload.run(fingerprint, file, start, length)
+            parts.append(FileRange(str(content.cache_path()), start, length, digest))
+        return tuple(parts)
+
+    # ------------------------------------------------------------------ forgetting
+
+    def forget(self, tx: Transaction, inode: Inode) -> Inode:
+        """The record without its placement, for the caller to put (or to remove); the space comes back when durable."""
+        placement = inode.placement
+        if placement is not None:
+            ino = inode.ino
+            tx.after_durable(lambda: self._free(ino, placement))
+        return msgspec.structs.replace(inode, placement=None)
+
+    def rebase(self, tx: Transaction, inode: Inode) -> Inode:
+        """The object changed under a clean inode: forget the old bytes, in the transaction that records the new object.
+
+        Handles that are open keep the bytes they have; new ones start from the new object.
+        """
+        content = self._live.pop(inode.ino, None)
+        if content is not None:
+            content.stale = True
+        return self.forget(tx, inode)
+
+    def drop(self, ino: int) -> None:
+        """Forget the clean bytes of a file nobody uses; the next read fetches them. Dirty or live files stay."""
+        inode = self._meta.inode(ino)
+        if inode is None or inode.dirty_since_ns or ino in self._live or inode.remote is None:
+            return
+        with self._meta.transaction() as tx:
+            tx.put(self.forget(tx, inode))
+
+    async def count_packs(self, inodes: Callable[[int, int], list[Inode]]) -> None:
+        """Walk all records once, in slices, so that packs know their live bytes. Runs in the background after start."""
+        after = 0
+        while batch := inodes(after, 500):
+            for inode in batch:
+                placement = inode.placement
+                if placement is not None and placement.kind == PLACED_IN_PACK:
+                    self.packs.count_existing(placement)
+            after = batch[-1].ino
+            await trio.lowlevel.checkpoint()
+        self.packs.counted()
+
+    def sweep(self, known: Callable[[int, int], bool]) -> int:
+        """Unlink cache files no record names (left by a crash between two steps). Returns how many."""
+        removed = 0
+        for directory, _, names in os.walk(self._data):
+            for name in names:
+                match = _FILE_NAME.fullmatch(name)
+                if match and not known(int(match[1], 16), int(match[2], 16)):
+                    Path(directory, name).unlink(missing_ok=True)
+                    removed += 1
+        return removed
+
+    def statistics(self) -> CacheStatistics:
+        """Counters for ``status``."""
+        return CacheStatistics(
+            live_files=len(self._live),
+            open_handles=sum(content.opens for content in self._live.values()),
+            pack_bytes=self.packs.live_bytes,
+            fetched_bytes=self._fetcher.fetched_bytes,
+            fetches=self._fetcher.fetches,
+        )
+
+    def close(self) -> None:
+        """Let go of all descriptors."""
+        self._live.clear()
+        self.packs.close()
+
+    def _free(self, ino: int, placement: Placement) -> None:
+        if placement.kind == PLACED_IN_PACK:
+            self.packs.free(placement)
+            return
+        path = self.path(ino, placement.pack)
+        self._background(lambda: path.unlink(missing_ok=True))
+
+    def _punch(self, file: OpenFile, offset: int, length: int) -> None:
+        self._background(lambda: punch_hole(file, offset, length))
+
+
+def fingerprint(file: OpenFile, offset: int, length: int) -> bytes:
+    """xxh3-128 of a range, as ``s3.store.FileRange`` wants it; of fewer bytes when the file was cut meanwhile."""
+    digest = xxhash.xxh3_128()
+    while length > 0:
+        piece = os.pread(file.fd, min(length, 1 << 20), offset)
+        if not piece:
+            break
+        digest.update(piece)
+        offset += len(piece)
+        length -= len(piece)
+    return digest.digest()
+
+
+__all__ = ["CacheStatistics", "Content", "ContentCache", "Snapshot", "fingerprint"]

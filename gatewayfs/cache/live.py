@@ -1,0 +1,394 @@
+"""The bytes of one regular file while somebody uses them.
+
+    where the bytes are            state
+    nowhere (empty file)           size 0
+    small file being changed       ``buffer`` holds all of them; ``persist`` appends them to a pack
+    small file at rest             ``placement`` names a pack entry
+    anything else                  a sparse file plus ``extents``; absent ranges are only in the bucket
+
+Writing never downloads: written bytes become resident, absent ones stay absent until somebody reads them. Bytes past
+the end of the bucket's object are resident by definition (a hole is zeros), so what is absent is always a range of the
+object ``Inode.remote`` names.
+
+Three rules keep crashes harmless:
+
+1. Before the first byte changes after a snapshot (``frozen``), the inode's record says so, in the journal: a clean
+   record never describes changed bytes. Where bytes are changed in place, the journal is synced first, so that power
+   loss cannot keep the bytes and lose the mark.
+2. Bytes go to disk first, then the record that names them (``persist``); the committer syncs them in that order.
+3. Space is given back only after the record that stopped using it is durable.
+"""
+
+import os
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import trio
+
+from gatewayfs.cache.extents import Extents
+from gatewayfs.cache.gate import END_OF_FILE, RangeGate
+from gatewayfs.cache.packs import Packs
+from gatewayfs.errors import FileTooLarge, LocalError
+from gatewayfs.meta.env import MetaStore
+from gatewayfs.meta.schema import PLACED_IN_FILE, PLACED_IN_PACK, Inode, Placement
+from gatewayfs.runtime.clock import Clock
+from gatewayfs.runtime.disk import Disk, OpenFile, open_file, translated
+from gatewayfs.runtime.failpoints import failpoint
+from gatewayfs.s3.store import OBJECT_BYTES_MAX
+from gatewayfs.types import Ino
+
+UNCHANGED = END_OF_FILE
+
+
+@dataclass(frozen=True, slots=True)
+class CacheParts:
+    """What every live file needs; one per cache.
+
+    ``fetch(content, start, end)`` brings absent bytes from the bucket. ``path(ino, generation)`` names cache files.
+    ``release(tx-free callable)`` gives a placement's space back.
+    """
+
+    meta: MetaStore
+    packs: Packs
+    disk: Disk
+    clock: Clock
+    small_file_bytes: int
+    path: Callable[[int, int], Path]
+    fetch: Callable[["Content", int, int], Awaitable[None]]
+    free: Callable[[int, Placement], None]
+
+
+class Content:
+    """Live bytes of one inode; made and counted by ``ContentCache``.
+
+    Attributes:
+        size: current size in bytes, ahead of the record until ``persist``.
+        mtime_ns: time of the last change not yet in the record, else None.
+        changed: the record does not describe the bytes yet.
+        users: everybody who holds this object; opens and writers: open handles, those that may write.
+        stale: the bucket's object was replaced while handles were open: they keep the old bytes, nothing is recorded.
+    """
+
+    def __init__(self, parts: CacheParts, inode: Inode) -> None:
+        self._parts = parts
+        self.ino = Ino(inode.ino)
+        self.users = self.opens = self.writers = 0
+        self.gate = RangeGate()
+        self._mutex = trio.Lock()
+        self.stale = False
+        self.served = False
+        self.frozen = True
+        self.changed = False
+        self.residence_changed = False
+        self.lowest_change = UNCHANGED
+        self.snapshots = 0
+        self.mtime_ns: int | None = None
+        self.file: OpenFile | None = None
+        self.buffer: bytearray | None = None
+        self.load(inode)
+
+    def __repr__(self) -> str:
+        where = "buffer" if self.buffer is not None else repr(self.placement or self.extents)
+        return f"<Content ino {self.ino} size {self.size} {where} users {self.users}{' changed' if self.changed else ''}>"
+
+    def load(self, inode: Inode) -> None:
+        """Take size and placement from the record."""
+        self.size = inode.size
+        self.placement = inode.placement
+        in_file = inode.placement is not None and inode.placement.kind == PLACED_IN_FILE
+        self.extents = Extents(inode.placement.extents if in_file and inode.placement else ())
+        self.generation = inode.placement.pack if in_file and inode.placement else inode.content_revision
+
+    @property
+    def in_pack(self) -> bool:
+        """All bytes are in one pack entry and nothing newer is in the buffer."""
+        return self.buffer is None and self.placement is not None and self.placement.kind == PLACED_IN_PACK
+
+    @property
+    def resident(self) -> bool:
+        """Every byte is on this machine."""
+        return self.buffer is not None or self.in_pack or self.extents.covers(0, self.size)
+
+    async def read(self, offset: int, length: int) -> bytes:
+        """Up to ``length`` bytes from ``offset``, fetching what is absent; shorter only at the end of the file.
+
+        Raises:
+            Unavailable: the bytes are only in the bucket and it did not answer in time, or they are gone.
+            CacheDiskFailed, CorruptRecord: the cache disk does not give them.
+        """
+        length = min(length, self.size - offset)
+        if length <= 0:
+            return b""
+        while self.buffer is None and not self.in_pack and self.extents.missing(offset, offset + length):
+            await self._parts.fetch(self, offset, offset + length)
+            length = min(length, self.size - offset)
+            if length <= 0:
+                return b""
+        self.served = True
+        if self.buffer is not None:
+            return bytes(self.buffer[offset : offset + length])
+        if self.in_pack:
+            assert self.placement is not None
+            return await self._parts.packs.read(self.placement, offset, length)
+        data = await self._parts.disk.read(self.open_file(), offset, length)
+        # The cache file ends where the last write ended; a size set beyond is a hole.
+        return data if len(data) == length else data + bytes(length - len(data))
+
+    async def write(self, offset: int, data: bytes) -> None:
+        """Put ``data`` at ``offset``; survives kill -9 after ``persist``, power loss after ``sync``.
+
+        Raises:
+            FileTooLarge: beyond 5 TiB, S3's largest object.
+            CacheDiskFull, CacheDiskFailed, NoSpace: nothing is lost that was there.
+        """
+        end = offset + len(data)
+        if end > OBJECT_BYTES_MAX:
+            raise FileTooLarge(f"an S3 object ends at {OBJECT_BYTES_MAX} bytes")
+        async with _quick(self._mutex):
+            await self._before_change()
+            if await self._in_buffer(end):
+                assert self.buffer is not None
+                if end > len(self.buffer):
+                    self.buffer.extend(bytes(end - len(self.buffer)))
+                self.buffer[offset:end] = data
+            else:
+                await self._write_file(offset, data)
+                if offset > self.size:
+                    self.extents.add(self.size, offset)
+                self.extents.add(offset, end)
+            self._after_change(offset, max(self.size, end))
+
+    async def truncate(self, size: int) -> None:
+        """Cut the file off at ``size``, or extend it with zeros. Errors as ``write``."""
+        if size > OBJECT_BYTES_MAX:
+            raise FileTooLarge(f"an S3 object ends at {OBJECT_BYTES_MAX} bytes")
+        async with _quick(self._mutex):
+            if size == self.size:
+                # POSIX: a truncation to the same size still sets the times.
+                await self._before_change()
+                self._after_change(size, size)
+                return
+            await self._before_change()
+            if size == 0:
+                self._start_over()
+            elif await self._in_buffer(size):
+                assert self.buffer is not None
+                del self.buffer[size:]
+                self.buffer.extend(bytes(size - len(self.buffer)))
+            else:
+                await self._resize_file(size)
+            self._after_change(min(size, self.size), size)
+
+    async def persist(self) -> None:
+        """The record describes the bytes as they are now: everything written so far survives kill -9. Errors as ``write``."""
+        if not self.changed:
+            return
+        async with _quick(self._mutex):
+            if not self.changed or self.stale:
+                return
+            parts = self._parts
+            inode = parts.meta.require(self.ino)
+            placement = self._placed(inode)
+            failpoint("cache.persist.before")
+            with parts.meta.transaction() as tx:
+                now = parts.clock.time_ns()
+                tx.put(
+                    msgspec.structs.replace(
+                        tx.require(self.ino),
+                        size=self.size,
+                        mtime_ns=self.mtime_ns if self.mtime_ns is not None else inode.mtime_ns,
+                        ctime_ns=now,
+                        placement=placement,
+                    )
+                )
+                self._retire(tx.after_durable, inode.placement, placement)
+                if placement is not None:
+                    tx.needs_data_sync(str(self.path_of(placement)))
+            failpoint("cache.persist.after")
+            self.placement = placement
+            self.changed = self.residence_changed = False
+            self.mtime_ns = None
+
+    def persist_residence(self) -> None:
+        """Record which bytes have been fetched; losing this only costs a second download."""
+        if not self.residence_changed or self.changed or self.stale or self.buffer is not None:
+            return
+        inode = self._parts.meta.inode(self.ino)
+        if inode is None:
+            return
+        placement = self.placement if self.in_pack else self._file_placement()
+        with self._parts.meta.transaction() as tx:
+            tx.put(msgspec.structs.replace(inode, placement=placement))
+            if placement is not None:
+                tx.needs_data_sync(str(self.path_of(placement)))
+        self.placement = placement
+        self.residence_changed = False
+
+    async def datasync(self) -> None:
+        """The persisted bytes survive power loss (their record needs ``MetaStore.sync`` besides)."""
+        placement = self.placement
+        if placement is None:
+            return
+        if placement.kind == PLACED_IN_PACK:
+            await self._parts.packs.datasync(placement.pack)
+        elif self.file is not None or self.extents:
+            await self._parts.disk.datasync(self.open_file(create=True))
+
+    def open_file(self, *, create: bool = False) -> OpenFile:
+        """The sparse cache file of the current generation."""
+        if self.file is None:
+            self.file = open_file(self._parts.path(self.ino, self.generation), create=create)
+        return self.file
+
+    def path_of(self, placement: Placement) -> Path:
+        """The file on disk that holds a placement's bytes."""
+        if placement.kind == PLACED_IN_PACK:
+            return self._parts.packs.path(placement.pack)
+        return self._parts.path(self.ino, placement.pack)
+
+    def extend_file(self, size: int) -> None:
+        """Make the sparse file as long as the content, so that whoever reads it by path finds the hole at its end."""
+        file = self.open_file(create=True)
+        if os.fstat(file.fd).st_size < size:
+            os.ftruncate(file.fd, size)
+
+    def cache_path(self) -> Path:
+        """The sparse cache file of the current generation."""
+        return self._parts.path(self.ino, self.generation)
+
+    def touch(self, mtime_ns: int) -> None:
+        """Somebody set the time explicitly; it is in the record, so ours no longer counts."""
+        self.mtime_ns = None if self.changed else self.mtime_ns
+        if self.changed:
+            self.mtime_ns = mtime_ns
+
+    # ------------------------------------------------------------------ inside
+
+    async def _before_change(self) -> None:
+        """Rule 1: the record says "changed" before the first byte does."""
+        if not self.frozen or self.stale:
+            return
+        meta = self._parts.meta
+        inode = meta.require(self.ino)
+        now = self._parts.clock.time_ns()
+        failpoint("cache.mark_dirty.before")
+        with meta.transaction() as tx:
+            tx.put(
+                msgspec.structs.replace(
+                    inode,
+                    content_revision=inode.content_revision + 1,
+                    dirty_since_ns=inode.dirty_from(now),
+                )
+            )
+        failpoint("cache.mark_dirty.after")
+        self.frozen = False
+        was_clean = inode.remote is not None and inode.content_revision == inode.remote.content_revision
+        if was_clean and not self.in_pack and self.buffer is None and self.extents:
+            await meta.sync()
+
+    async def _write_file(self, offset: int, data: bytes) -> None:
+        async with self.gate.hold(offset, offset + len(data)):
+            file = self.open_file(create=True)
+            try:
+                await self._parts.disk.write(file, offset, data)
+            except LocalError:
+                # What a failed write left beyond the end would show up as data when the file grows over it.
+                os.ftruncate(file.fd, min(self.size, os.fstat(file.fd).st_size))
+                raise
+
+    def _after_change(self, offset: int, size: int) -> None:
+        self.lowest_change = min(self.lowest_change, offset)
+        self.size = size
+        self.mtime_ns = self._parts.clock.time_ns()
+        self.changed = True
+
+    async def _in_buffer(self, end: int) -> bool:
+        """True when the file is small enough, up to ``end``, to be changed in memory; moves the bytes to where they belong."""
+        limit = self._parts.small_file_bytes
+        if self.buffer is None:
+            if max(end, self.size) > limit or not (self.size == 0 or self.in_pack):
+                if self.in_pack and self.placement is not None:
+                    await self._spill(await self._parts.packs.read(self.placement))
+                return False
+            self.buffer = bytearray(await self._parts.packs.read(self.placement) if self.in_pack and self.placement else b"")
+            return True
+        if max(end, len(self.buffer)) <= limit:
+            return True
+        await self._spill(bytes(self.buffer))
+        return False
+
+    async def _spill(self, data: bytes) -> None:
+        """A small file outgrew its buffer: its bytes move to a sparse file."""
+        self.file = None
+        self.generation = self._parts.meta.require(self.ino).content_revision
+        self.extents = Extents()
+        await self._parts.disk.write(self.open_file(create=True), 0, data)
+        self.extents.add(0, len(data))
+        self.buffer = None
+        self.placement = None
+
+    def _start_over(self) -> None:
+        """Truncated to nothing: no old byte is needed, and the old file stays as it is for whoever is uploading it."""
+        self.file = None
+        self.extents = Extents()
+        self.generation = self._parts.meta.require(self.ino).content_revision
+        self.placement = None
+        self.buffer = bytearray()
+
+    async def _resize_file(self, size: int) -> None:
+        async with self.gate.hold(min(size, self.size), END_OF_FILE):
+            file = self.open_file(create=True)
+            try:
+                # Cut first even when growing: bytes beyond the old end (a failed write's) must read as zeros.
+                os.ftruncate(file.fd, min(size, self.size))
+                os.ftruncate(file.fd, size)
+            except OSError as problem:
+                raise translated(problem, f"truncate to {size}") from problem
+            self.extents.truncate(size)
+            if size > self.size:
+                self.extents.add(self.size, size)
+
+    def _placed(self, inode: Inode) -> Placement | None:
+        if self.buffer is not None:
+            if not self.buffer:
+                return None
+            return self._parts.packs.append(self.ino, inode.content_revision, bytes(self.buffer))
+        if self.in_pack:
+            return self.placement
+        return self._file_placement()
+
+    def _file_placement(self) -> Placement | None:
+        if not self.extents:
+            return None
+        return Placement(kind=PLACED_IN_FILE, pack=self.generation, extents=self.extents.flat)
+
+    def _retire(
+        self, after_durable: Callable[[Callable[[], None]], None], old: Placement | None, new: Placement | None
+    ) -> None:
+        """Rule 3: free what the record used to name, once the new record is durable."""
+        if old is None or old == new:
+            return
+        if new is not None and old.kind == new.kind == PLACED_IN_FILE and old.pack == new.pack:
+            return
+        ino = self.ino
+        after_durable(lambda: self._parts.free(ino, old))
+
+
+class _quick:  # noqa: N801 - reads as a statement
+    """``async with`` a trio.Lock without a checkpoint when it is free: most calls find it so."""
+
+    __slots__ = ("_lock",)
+
+    def __init__(self, lock: trio.Lock) -> None:
+        self._lock = lock
+
+    async def __aenter__(self) -> None:
+        try:
+            self._lock.acquire_nowait()
+        except trio.WouldBlock:
+            await self._lock.acquire()
+
+    async def __aexit__(self, *_: object) -> None:
+        self._lock.release()

@@ -1,0 +1,184 @@
+"""Open files: open, create, read, write, flush, fsync, release.
+
+Every open has its own handle number, never reused in the life of the process. Writes are acknowledged when they are in
+the page cache of the cache disk (or, for small files, in memory); ``flush``, which is close(2), makes them survive
+kill -9; ``fsync`` makes them survive power loss.
+"""
+
+import itertools
+import os
+import stat
+from dataclasses import dataclass
+
+from gatewayfs.cache.content import Content
+from gatewayfs.cache.fetch import BucketMovedOn
+from gatewayfs.errors import BadHandle, EntryExists, FsError, IsADirectory, NoEntry, Unavailable
+from gatewayfs.meta.schema import Inode
+from gatewayfs.vfs.namespace import Namespace
+from gatewayfs.vfs.share import Caller, Share
+
+
+@dataclass(slots=True)
+class Handle:
+    """One open file."""
+
+    number: int
+    content: Content
+    writable: bool
+    append: bool
+
+
+class Files:
+    """Operations on open regular files."""
+
+    def __init__(self, share: Share, namespace: Namespace) -> None:
+        self._share = share
+        self._namespace = namespace
+        self._handles: dict[int, Handle] = {}
+        self._numbers = itertools.count(1)
+
+    def __repr__(self) -> str:
+        return f"<Files {len(self._handles)} open>"
+
+    async def open(self, ino: int, flags: int) -> int:
+        """Open a file; returns the handle. Raises IsADirectory, StaleInode, Unavailable, and what truncation raises."""
+        inode = await self._share.known(self._share.regular(ino))
+        if not stat.S_ISREG(inode.mode):
+            raise NoEntry("only regular files are opened here")
+        handle = self._opened(inode, flags)
+        if flags & os.O_TRUNC and handle.writable:
+            try:
+                await handle.content.truncate(0)
+                await handle.content.persist()
+            except BaseException:
+                self._forget(handle)
+                raise
+            self._share.notice(ino)
+        return handle.number
+
+    async def create(
+        self, parent: int, name: bytes, mode: int, flags: int, caller: Caller
+    ) -> tuple[Inode, int]:
+        """open(2) with O_CREAT: the new (or, without O_EXCL, existing) file and its handle."""
+        try:
+            inode = await self._namespace.mknod(parent, name, stat.S_IFREG | stat.S_IMODE(mode), caller)
+        except EntryExists:
+            if flags & os.O_EXCL:
+                raise
+            inode = await self._share.find_known(parent, name)
+            if inode.is_directory:
+                raise IsADirectory(name.decode(errors="replace")) from None
+            return inode, await self.open(inode.ino, flags)
+        return inode, self._opened(inode, flags).number
+
+    async def read(self, number: int, offset: int, length: int) -> bytes:
+        """Up to ``length`` bytes; shorter only at the end of the file.
+
+        Raises:
+            Unavailable: the bytes are only in the bucket, which does not answer, or holds another object by now.
+        """
+        handle = self._handle(number)
+        try:
+            return await handle.content.read(offset, length)
+        except BucketMovedOn as moved:
+            return await self._read_again(handle, offset, length, moved)
+
+    async def write(self, number: int, offset: int, data: bytes) -> int:
+        """Write all of ``data``; returns its length. Raises FileTooLarge, CacheDiskFull, BadHandle."""
+        handle = self._handle(number)
+        if not handle.writable:
+            raise BadHandle("not open for writing")
+        await handle.content.write(handle.content.size if handle.append else offset, data)
+        return len(data)
+
+    async def flush(self, number: int) -> None:
+        """close(2) of one descriptor: everything written so far survives kill -9."""
+        content = self._handle(number).content
+        if content.changed:
+            await content.persist()
+            self._share.notice(content.ino)
+
+    async def fsync(self, number: int) -> None:
+        """Everything written so far survives power loss."""
+        content = self._handle(number).content
+        await content.persist()
+        await content.datasync()
+        await self._share.meta.sync()
+        self._share.notice(content.ino)
+
+    async def release(self, number: int) -> None:
+        """The last descriptor of an open is gone. An orphan goes with its last handle."""
+        handle = self._handles.pop(number)
+        content = handle.content
+        try:
+            if content.changed:
+                await content.persist()
+        finally:
+            self._forget(handle)
+        self._share.notice(content.ino)
+
+    async def persist(self, ino: int) -> None:
+        """Put live sizes and times into the record: the uploader asks before it plans."""
+        content = self._share.cache.live(ino)
+        if content is not None:
+            await content.persist()
+
+    async def persist_all(self) -> None:
+        """At shutdown: every open file's bytes are described by its record."""
+        for handle in list(self._handles.values()):
+            await handle.content.persist()
+
+    def _opened(self, inode: Inode, flags: int) -> Handle:
+        content = self._share.cache.acquire(inode)
+        writable = flags & os.O_ACCMODE != os.O_RDONLY
+        content.opens += 1
+        content.writers += writable
+        handle = Handle(next(self._numbers), content, writable, bool(flags & os.O_APPEND))
+        self._handles[handle.number] = handle
+        return handle
+
+    def _forget(self, handle: Handle) -> None:
+        share = self._share
+        content = handle.content
+        self._handles.pop(handle.number, None)
+        content.opens -= 1
+        content.writers -= handle.writable
+        inode = share.meta.inode(content.ino)
+        orphan = inode is not None and not inode.linked and not content.opens
+        share.cache.release(content)
+        if orphan and inode is not None:
+            with share.meta.transaction() as tx:
+                share.cache.forget(tx, tx.require(inode.ino))
+                tx.remove(inode.ino)
+            if inode.remote is not None:
+                share.notice_doomed(inode.remote.key)
+
+    async def _read_again(self, handle: Handle, offset: int, length: int, moved: BucketMovedOn) -> bytes:
+        """The object is not the one we knew. A handle that has not read yet may start with the new one."""
+        content = handle.content
+        if content.served or content.changed or content.stale or content.opens > 1:
+            raise Unavailable(f"changed in the bucket while it was being read: {moved}; open it again") from moved
+        try:
+            await self._share.refresh.recheck(content.ino)
+            inode = self._share.meta.require(content.ino)
+        except FsError as problem:
+            raise Unavailable(f"gone from the bucket: {moved}") from problem
+        if content.stale:
+            content.opens -= 1
+            content.writers -= handle.writable
+            self._share.cache.release(content)
+            handle.content = self._share.cache.acquire(inode)
+            handle.content.opens += 1
+            handle.content.writers += handle.writable
+        try:
+            return await handle.content.read(offset, length)
+        except BucketMovedOn as again:
+            raise Unavailable(f"keeps changing in the bucket: {again}") from again
+
+    def _handle(self, number: int) -> Handle:
+        try:
+            return self._handles[number]
+        except KeyError:
+            raise BadHandle(f"no open file {number}") from None
+
+

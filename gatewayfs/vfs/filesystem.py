@@ -1,0 +1,30 @@
+"""The file system as one object: what a transport (FUSE, a test) drives."""
+
+from gatewayfs.vfs.attributes import Attributes
+from gatewayfs.vfs.directories import Directories
+from gatewayfs.vfs.files import Files
+from gatewayfs.vfs.namespace import Namespace
+from gatewayfs.vfs.renaming import Renaming
+from gatewayfs.vfs.share import Share
+
+
+class Filesystem:
+    """All operations, grouped by what they are about."""
+
+    def __init__(self, share: Share) -> None:
+        self.share = share
+        self.names = Namespace(share)
+        self.renaming = Renaming(share, self.names)
+        self.attributes = Attributes(share)
+        self.files = Files(share, self.names)
+        self.directories = Directories(share)
+
+    def remove_orphans(self) -> int:
+        """At start: files that were unlinked but open when the daemon went away have nobody left. Returns how many."""
+        share = self.share
+        orphans = list(share.meta.iter_orphans())
+        for ino in orphans:
+            with share.meta.transaction() as tx:
+                share.cache.forget(tx, tx.require(ino))
+                tx.remove(ino)
+        return len(orphans)

@@ -1,0 +1,143 @@
+"""Names: lookup, create, mkdir, symlink, mknod, unlink, rmdir."""
+
+import stat
+
+from gatewayfs.errors import (
+    DirectoryNotEmpty,
+    EntryExists,
+    InvalidArgument,
+    IsADirectory,
+    NameTooLong,
+    NotADirectory,
+    NotPermitted,
+)
+from gatewayfs.meta.env import Transaction
+from gatewayfs.meta.schema import Inode
+from gatewayfs.types import ROOT_INO, SYMLINK_BYTES_MAX
+from gatewayfs.vfs.share import Caller, Share, is_special, new_directory
+
+
+class Namespace:
+    """Operations on names. Permission checks are the kernel's (``default_permissions``)."""
+
+    def __init__(self, share: Share) -> None:
+        self._share = share
+
+    async def lookup(self, parent: int, name: bytes) -> Inode:
+        """The inode called ``name``; "." and ".." work for every inode ever known, as NFS servers ask.
+
+        Raises:
+            NoEntry, NotADirectory, StaleInode, NameTooLong, BadName, Unavailable.
+        """
+        share = self._share
+        if name == b".":
+            return await share.known(share.meta.require(parent))
+        if name == b"..":
+            inode = share.meta.require(parent)
+            return await share.known(share.meta.require(inode.parent or ROOT_INO))
+        return await share.find_known(parent, name)
+
+    async def mkdir(self, parent: int, name: bytes, mode: int, caller: Caller) -> Inode:
+        """Make a directory; its marker object follows. Raises EntryExists and what ``lookup`` raises."""
+        return await self._make(parent, name, stat.S_IFDIR | stat.S_IMODE(mode), caller)
+
+    async def mknod(self, parent: int, name: bytes, mode: int, caller: Caller) -> Inode:
+        """Make a regular file, fifo or socket. Raises NotPermitted for devices: an object cannot be one."""
+        if not (stat.S_ISREG(mode) or is_special(mode)):
+            raise NotPermitted("device nodes cannot be objects")
+        return await self._make(parent, name, mode, caller)
+
+    async def symlink(self, parent: int, name: bytes, target: bytes, caller: Caller) -> Inode:
+        """Make a symlink: an object whose data is the target. Raises NameTooLong beyond 4080 bytes."""
+        if len(target) > SYMLINK_BYTES_MAX:
+            raise NameTooLong(f"a symlink target has at most {SYMLINK_BYTES_MAX} bytes")
+        if not target:
+            raise InvalidArgument("a symlink needs a target")
+        return await self._make(parent, name, stat.S_IFLNK | 0o777, caller, target)
+
+    async def readlink(self, ino: int) -> bytes:
+        """A symlink's target, from the bucket the first time. Raises InvalidArgument for anything else."""
+        inode = await self._share.known(self._share.meta.require(ino))
+        if not inode.is_symlink:
+            raise InvalidArgument("not a symlink")
+        return inode.target if inode.target is not None else await self._share.refresh.read_target(ino)
+
+    async def unlink(self, parent: int, name: bytes) -> None:
+        """Remove a name that is not a directory; open files live on. Raises NoEntry, IsADirectory."""
+        inode = await self._share.find(parent, name)
+        inode = await self._share.find_known(parent, name) if inode is None else inode
+        if inode.is_directory:
+            raise IsADirectory(name.decode(errors="replace"))
+        self._remove(parent, inode)
+
+    async def rmdir(self, parent: int, name: bytes) -> None:
+        """Remove an empty directory. Raises NoEntry, NotADirectory, DirectoryNotEmpty, Unavailable."""
+        inode = await self._share.find_known(parent, name)
+        if not inode.is_directory:
+            raise NotADirectory(name.decode(errors="replace"))
+        await self.check_empty(inode)
+        inode = self._share.meta.require(inode.ino)
+        if self._share.meta.has_children(inode.ino):
+            raise DirectoryNotEmpty(name.decode(errors="replace"))
+        self._remove(parent, inode)
+
+    async def check_empty(self, inode: Inode) -> None:
+        """Raise DirectoryNotEmpty when the directory has an entry, here or in the bucket."""
+        if self._share.meta.has_children(inode.ino):
+            raise DirectoryNotEmpty(inode.name.decode(errors="replace"))
+        if inode.directory is not None and not inode.directory.complete:
+            entries, _ = await self._share.refresh.entries_after(inode.ino, 0, 1)
+            if entries:
+                raise DirectoryNotEmpty(inode.name.decode(errors="replace"))
+
+    async def _make(
+        self, parent: int, name: bytes, mode: int, caller: Caller, target: bytes | None = None
+    ) -> Inode:
+        share = self._share
+        if await share.find(parent, name) is not None:
+            raise EntryExists(name.decode(errors="replace"))
+        directory = await share.known(share.directory(parent))
+        share.check_key(directory, name)
+        with share.meta.transaction() as tx:
+            inode = self._born(tx, directory, name, mode, caller, target)
+            share.changed_entries(tx, parent, inode.ctime_ns)
+        share.notice(inode.ino)
+        return inode
+
+    def _born(
+        self, tx: Transaction, directory: Inode, name: bytes, mode: int, caller: Caller, target: bytes | None
+    ) -> Inode:
+        now = self._share.clock.time_ns()
+        gid = caller.gid
+        if directory.mode & stat.S_ISGID:
+            gid = directory.gid
+            if stat.S_ISDIR(mode):
+                mode |= stat.S_ISGID
+        inode = Inode(
+            ino=tx.new_ino(),
+            parent=directory.ino,
+            name=name,
+            mode=mode,
+            uid=caller.uid,
+            gid=gid,
+            size=len(target) if target is not None else 0,
+            atime_ns=now,
+            mtime_ns=now,
+            ctime_ns=now,
+            btime_ns=now,
+            dirty_since_ns=now,
+            directory=new_directory() if stat.S_ISDIR(mode) else None,
+            target=target,
+        )
+        tx.put(inode)
+        return inode
+
+    def _remove(self, parent: int, inode: Inode) -> None:
+        share = self._share
+        now = share.clock.time_ns()
+        with share.meta.transaction() as tx:
+            key = share.unlink_inode(tx, inode, now)
+            share.changed_entries(tx, parent, now)
+        share.notice(parent)
+        if key is not None:
+            share.notice_doomed(key)
