@@ -1,0 +1,77 @@
+"""The calls a gateway answers: names, arguments, results. ``daemon.py`` serves them, ``cli/`` shows them.
+
+Names end with their unit (``_bytes``, ``_s``, ``_ns``, ``_bytes_per_s``); the command line renders by that ending, so
+a new figure needs no change there. Every key of a result is optional to the reader: a newer command line must cope
+with an older gateway and the other way round. Paths are relative to the mount, without a leading slash.
+"""
+
+from typing import Any, TypedDict
+
+STATUS = "status"
+STATISTICS = "statistics"
+DRAIN = "drain"
+REFRESH = "refresh"
+CHECK = "check"
+STOP = "stop"
+
+
+class StatusResult(TypedDict, total=False):
+    """Arguments: none."""
+
+    share: dict[str, Any]
+    """name, bucket, prefix, mountpoint, pid, version, uptime_s, endpoint_url"""
+    cache: dict[str, Any]
+    """directory, used_bytes, dirty_bytes, free_bytes, ..."""
+    upload: dict[str, Any]
+    """queued, queued_bytes, oldest_s, active, parked: [{path, reason, since_ns}], uploaded_bytes, last_errors: [...]"""
+    s3: dict[str, Any]
+    """reachable, unreachable_s, requests, errors, capabilities: {...}, upload_bytes_per_s, download_bytes_per_s"""
+    metadata: dict[str, Any]
+    """inodes, unusable_keys, ..."""
+    problems: list[str]
+    """One line each: what is wrong, and its cure. Empty when all is well."""
+
+
+class DrainArguments(TypedDict, total=False):
+    wait: bool
+    """Answer only when everything written before this call is in the bucket, or nothing more can be done about it."""
+    timeout_s: float
+    """Give up waiting after this long (absent: never)."""
+
+
+class DrainProgress(TypedDict, total=False):
+    files_total: int
+    files_left: int
+    bytes_total: int
+    bytes_left: int
+    bytes_per_s: float
+
+
+class LeftBehind(TypedDict, total=False):
+    path: str
+    bytes: int
+    reason: str
+
+
+class DrainResult(TypedDict, total=False):
+    files_left: int
+    """How many are not in the bucket yet. Without ``wait``: how many were put to the front."""
+    bytes_left: int
+    left: list[LeftBehind]
+    """The oldest hundred of them, with reasons."""
+
+
+class RefreshArguments(TypedDict, total=False):
+    folders: list[str]
+    """"" is the root of the mount."""
+    recursive: bool
+
+
+class CheckResult(TypedDict, total=False):
+    problems: list[str]
+    """One line each; empty when records, cache files and queue agree. Further keys are counts of what was looked at."""
+
+
+class StopArguments(TypedDict, total=False):
+    reason: str
+    """For the log. The answer ({}) comes before the gateway ends; nothing is drained."""
