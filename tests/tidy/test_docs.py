@@ -1,0 +1,48 @@
+"""The documents tell what the code does: promises and dependencies (options: tests/unit/config/test_documented.py)."""
+
+import ast
+import re
+import tomllib
+from collections.abc import Iterator
+
+import pytest
+
+from tests.tidy.sources import ROOT, Module, dotted_name, modules
+
+ANCHOR = re.compile(r'<a id="([^"]+)">')
+DEPENDENCY_ROW = re.compile(r"^\|\s*\[?`([A-Za-z0-9_.-]+)`", re.MULTILINE)
+
+
+def document(path: str) -> str:
+    if not (ROOT / path).exists():
+        pytest.skip(f"{path} is not written yet")
+    return (ROOT / path).read_text()
+
+
+def named_clauses(module: Module) -> Iterator[str]:
+    """Anchors in ``pytest.mark.semantics("a", "b")``, as a decorator or in a ``pytestmark``."""
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.Call) and dotted_name(node.func) == "pytest.mark.semantics":
+            yield from (argument.value for argument in node.args if isinstance(argument, ast.Constant))
+
+
+def test_every_clause_of_the_semantics_has_a_test_and_every_named_clause_exists() -> None:
+    anchors = ANCHOR.findall(document("docs/semantics.md"))
+    assert anchors, "docs/semantics.md promises nothing"
+    assert sorted(set(anchors)) == sorted(anchors), "an anchor stands twice"
+    named = {clause for module in modules("tests") for clause in named_clauses(module)}
+    assert {"clauses without a test": sorted(set(anchors) - named)} == {"clauses without a test": []}
+    assert {"tests of no clause": sorted(named - set(anchors))} == {"tests of no clause": []}
+
+
+def test_every_dependency_has_its_reason() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    required = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
+    declared = {re.split(r"[\[<>=]", requirement)[0] for requirement in required}
+    explained = set(DEPENDENCY_ROW.findall(document("docs/dependencies.md")))
+    assert declared - explained == set()
+
+
+def test_clauses_named_by_tests_are_found() -> None:
+    sample = Module.sample("tests/x.py", "@pytest.mark.semantics('a', 'b')\ndef test(): ...")
+    assert list(named_clauses(sample)) == ["a", "b"]
