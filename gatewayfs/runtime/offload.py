@@ -11,6 +11,7 @@ nobody waits a minute for a dead server either.
 """
 
 import contextlib
+import time
 from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar, TypeVarTuple
 
@@ -23,6 +24,11 @@ Ts = TypeVarTuple("Ts")
 Interrupt = Callable[[], bool]
 """Called on the loop's thread when the waiting task is cancelled. True: the work touches nothing any more and may be
 left to end by itself; False: wait for it, it ends soon."""
+
+
+def thread_clock() -> float:
+    """Monotonic seconds for code in threads, where trio's clock is out of reach."""
+    return time.monotonic()
 
 
 class Offloader(Protocol):

@@ -52,8 +52,8 @@ _OWN_KEYS = frozenset(
 _RESERVED_KEYS = frozenset({"user-agent", "user-agent-id", "fs-id"})
 _RESERVED_PREFIX = "file-"
 
-# Names and values that travel through every HTTP server unharmed. No underscore: CGI-style servers (Ceph RGW,
-# Werkzeug) turn it into a dash or drop the header. No double blank: signatures collapse them, servers may too.
+# Names and values that travel through every HTTP server unharmed. No underscore: nginx, which stands before many
+# stores, drops such headers unless told otherwise. No double blank: signatures collapse them, servers may too.
 # No "=?": it would read back as an RFC 2047 encoded word.
 _PLAIN_NAME = re.compile(r"[a-z0-9][a-z0-9.-]*")
 _PLAIN_VALUE = re.compile(rb"[!-~]+(?: [!-~]+)*")

@@ -210,8 +210,9 @@ class ObjectStore(Protocol):
         headers: ObjectHeaders = ObjectHeaders(),
         condition: Condition = UNCONDITIONAL,
     ) -> PutResult:
-        """Server-side copy of one object <= 5 GiB, tags kept. ``metadata`` None keeps metadata and headers, else both are replaced.
+        """Server-side copy of one object <= 5 GiB, tags kept.
 
+        ``metadata`` None keeps metadata and headers, else both are replaced.
         Raises PreconditionFailed when the source is not ``source_etag`` or ``condition`` fails (where the store
         honours them, see Capabilities), ObjectNotFound when the source is gone.
         """

@@ -1,0 +1,131 @@
+"""Request bodies read from files, response bodies written into them. Runs in worker threads.
+
+A file may be written while we upload it. What is sent must be one revision all the same: the range is read, its
+fingerprint compared with the plan's, and only then does the first byte leave. Up to ``IN_MEMORY_BYTES_MAX`` the very
+bytes that were checked are sent. A longer range (a part of an object beyond 600 GiB, a large single PUT) is
+read twice, checked and hashed in the first pass and sent in the second; the second pass hashes again and holds the last
+piece back when the result differs, so the store never sees a whole body that is not the one signed.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import xxhash
+
+from gatewayfs.errors import BodyChanged, CacheDiskFailed
+from gatewayfs.runtime.disk import OpenFile, open_file, pread_exactly, pwrite_all, translated
+from gatewayfs.s3.signing import EMPTY_SHA256
+from gatewayfs.s3.store import Body, FileRange, InlineBody
+
+IN_MEMORY_BYTES_MAX = 64 << 20
+"""Parts are 8 MiB up to objects of 80 GiB and 64 MiB up to 640 GiB, so nearly everything is sent from memory."""
+
+PIECE_BYTES = 4 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Payload:
+    """A body ready to be signed and sent; ``chunks`` may be called again for another attempt."""
+
+    sha256: str
+    length: int
+    chunks: Callable[[], Iterable[bytes]]
+
+
+EMPTY_PAYLOAD = Payload(EMPTY_SHA256, 0, tuple)
+
+
+def payload_of(data: bytes) -> Payload:
+    """Return the payload that is ``data``."""
+    return Payload(hashlib.sha256(data).hexdigest(), len(data), lambda: (data,))
+
+
+def read_payload(body: Body) -> Payload:
+    """Read and check a body. Raises BodyChanged, CacheDiskFailed."""
+    if isinstance(body, InlineBody):
+        return payload_of(body.data)
+    file = _open_source(body)
+    if body.length > IN_MEMORY_BYTES_MAX:
+        return _two_pass_payload(body, file)
+    data = _read(file, body.offset, body.length, body)
+    if body.fingerprint is not None and xxhash.xxh3_128_digest(data) != body.fingerprint:
+        raise _changed(body)
+    return payload_of(data)
+
+
+def _two_pass_payload(body: FileRange, file: OpenFile) -> Payload:
+    digest = hashlib.sha256()
+    fingerprint = xxhash.xxh3_128()
+    for piece in _pieces(body, file):
+        digest.update(piece)
+        fingerprint.update(piece)
+    if body.fingerprint is not None and fingerprint.digest() != body.fingerprint:
+        raise _changed(body)
+    signed = digest.digest()
+
+    def chunks() -> Iterator[bytes]:
+        again = hashlib.sha256()
+        held = b""
+        for piece in _pieces(body, file):
+            if held:
+                yield held
+            again.update(piece)
+            held = piece
+        if again.digest() != signed:
+            raise _changed(body)
+        yield held
+
+    return Payload(signed.hex(), body.length, chunks)
+
+
+def _pieces(body: FileRange, file: OpenFile) -> Iterator[bytes]:
+    for start in range(0, body.length, PIECE_BYTES):
+        yield _read(file, body.offset + start, min(PIECE_BYTES, body.length - start), body)
+
+
+def _open_source(body: FileRange) -> OpenFile:
+    try:
+        return open_file(Path(body.path))
+    except FileNotFoundError as error:
+        raise BodyChanged(f"file to upload is gone: {body.path}") from error
+
+
+def _read(file: OpenFile, offset: int, length: int, body: FileRange) -> bytes:
+    try:
+        data = pread_exactly(file, offset, length)
+    except OSError as error:
+        raise translated(error, f"read {body.path}") from error
+    if len(data) != length:
+        raise _changed(body)
+    return data
+
+
+def _changed(body: FileRange) -> BodyChanged:
+    return BodyChanged(f"file changed since the upload was planned: {body.path} at {body.offset}")
+
+
+class FileSink:
+    """Writes a response body into an existing file at ``offset``, at most ``length`` bytes of it.
+
+    Raises CacheDiskFull, CacheDiskFailed.
+    """
+
+    def __init__(self, path: str, offset: int, length: int) -> None:
+        self._path = path
+        self._offset = offset
+        self._end = offset + length
+        try:
+            self._file = open_file(Path(path))
+        except FileNotFoundError as error:
+            raise CacheDiskFailed(f"file to fill is gone: {path}") from error
+
+    def __call__(self, piece: memoryview) -> None:
+        # The reply's length was checked against the range before the first byte, so this only defends the file.
+        piece = piece[: self._end - self._offset]
+        try:
+            pwrite_all(self._file, self._offset, piece)
+        except OSError as error:
+            raise translated(error, f"write {self._path}") from error
+        self._offset += len(piece)

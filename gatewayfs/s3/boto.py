@@ -1,0 +1,137 @@
+"""What boto3 knows and we should not reinvent: whose credentials, which region, which address.
+
+The only module that imports boto3 and botocore. ``resolve`` asks them once, without any network traffic, and returns a
+``Connection`` for the hot-path client: profiles, environment, instance roles, SSO, endpoint variables, proxies and CA
+bundles mean here what they mean to every other program that uses AWS's SDK.
+"""
+
+import base64
+import ssl
+from dataclasses import dataclass
+from typing import Any, Literal
+from urllib.parse import unquote, urlsplit
+
+import botocore.session
+from botocore import UNSIGNED
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+from botocore.httpsession import DEFAULT_CA_BUNDLE
+from botocore.utils import get_environ_proxies
+
+from gatewayfs.errors import CredentialsRejected, StoreUnreachable, UserError
+from gatewayfs.s3.client import Connection
+from gatewayfs.s3.http import Endpoint, Proxy
+from gatewayfs.s3.signing import Credentials
+
+REGION_DEFAULT = "us-east-1"
+"""What stores other than AWS expect when nobody says anything, and boto3's own default for S3."""
+
+Addressing = Literal["auto", "path", "virtual"]
+
+
+@dataclass(frozen=True, slots=True)
+class StoreOptions:
+    """What the configuration says about reaching the bucket; "" leaves it to boto3's rules."""
+
+    endpoint_url: str = ""
+    region: str = ""
+    profile: str = ""
+    credentials_file: str = ""
+    addressing: Addressing = "auto"
+    ca_bundle: str = ""
+
+
+def resolve(bucket: str, options: StoreOptions = StoreOptions()) -> Connection:
+    """Find out how ``bucket`` is reached. No network traffic, except where the credential chain needs it.
+
+    Raises UserError: no credentials, an unknown profile, a broken endpoint or CA bundle.
+    """
+    try:
+        session = botocore.session.Session(profile=options.profile or None)
+        if options.credentials_file:
+            session.set_config_variable("credentials_file", options.credentials_file)
+        url, region = _address(session, bucket, options)
+        credentials = session.get_credentials()
+    except (BotoCoreError, ClientError, ValueError) as error:
+        raise UserError(f"cannot tell how to reach bucket {bucket}: {error}", "check the s3 options") from error
+    if credentials is None:
+        raise UserError(
+            f"no credentials for bucket {bucket}",
+            "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, s3.profile or s3.credentials_file",
+        )
+    return Connection(bucket, _endpoint(session, url, options), region, _Credentials(credentials))
+
+
+class _Credentials:
+    """botocore's credentials, refreshed by botocore when they are about to expire. Called in worker threads."""
+
+    def __init__(self, credentials: Any) -> None:
+        self._credentials = credentials
+
+    def __repr__(self) -> str:
+        return f"<credentials from {self._credentials.method}>"
+
+    def __call__(self) -> Credentials:
+        try:
+            frozen = self._credentials.get_frozen_credentials()
+        except (BotoCoreError, ClientError) as error:
+            raise StoreUnreachable(f"cannot refresh the credentials: {error}") from error
+        if not frozen.access_key or not frozen.secret_key:
+            raise CredentialsRejected("the credentials are incomplete")
+        return Credentials(frozen.access_key, frozen.secret_key, frozen.token or "")
+
+
+def _address(session: Any, bucket: str, options: StoreOptions) -> tuple[str, str]:
+    """Return (the bucket's URL, region). botocore's endpoint rules answer through a URL made for the bucket."""
+    config = Config(
+        signature_version=UNSIGNED,
+        s3={"addressing_style": options.addressing, "us_east_1_regional_endpoint": "regional"},
+    )
+    client = session.create_client(
+        "s3",
+        region_name=options.region or session.get_config_variable("region") or REGION_DEFAULT,
+        endpoint_url=options.endpoint_url or None,
+        config=config,
+    )
+    try:
+        url = client.generate_presigned_url("head_bucket", Params={"Bucket": bucket})
+        return str(url), str(client.meta.region_name)
+    finally:
+        client.close()
+
+
+def _endpoint(session: Any, url: str, options: StoreOptions) -> Endpoint:
+    parts = urlsplit(url)
+    if parts.hostname is None or parts.scheme not in ("http", "https"):
+        raise UserError(f"not an endpoint: {url}", "write s3.endpoint_url as https://host or http://host:port")
+    tls = _tls(session, options) if parts.scheme == "https" else None
+    path = parts.path if parts.path.endswith("/") else parts.path + "/"
+    port = parts.port or (443 if tls is not None else 80)
+    return Endpoint(parts.hostname, port, path, tls, _proxy(url, parts.scheme))
+
+
+def _tls(session: Any, options: StoreOptions) -> ssl.SSLContext:
+    bundle = options.ca_bundle or session.get_config_variable("ca_bundle")
+    try:
+        if bundle:
+            return ssl.create_default_context(cafile=bundle)
+        # The machine's own authorities, and botocore's where the machine has none installed.
+        context = ssl.create_default_context()
+        context.load_verify_locations(cafile=DEFAULT_CA_BUNDLE)
+    except OSError as error:
+        raise UserError(f"cannot read the certificate authorities in {bundle or DEFAULT_CA_BUNDLE}: {error}") from error
+    return context
+
+
+def _proxy(url: str, scheme: str) -> Proxy | None:
+    found = get_environ_proxies(url).get(scheme)
+    if not found:
+        return None
+    parts = urlsplit(found if "://" in found else f"http://{found}")
+    if parts.scheme != "http" or parts.hostname is None:
+        raise UserError(f"cannot use the proxy {parts.hostname or found}", "only http:// proxies are supported")
+    authorization = ""
+    if parts.username:
+        pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+        authorization = "Basic " + base64.b64encode(pair.encode()).decode()
+    return Proxy(parts.hostname, parts.port or 80, authorization)

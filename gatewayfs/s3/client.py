@@ -1,0 +1,385 @@
+"""HttpObjectStore: the ``ObjectStore`` that talks to S3.
+
+Every method describes one request (``Call``) and how to read its answer; a worker thread performs it
+(``transport.py``). Nothing is retried here. Cancelling a method shuts its connection and returns when the thread has
+ended, so no late answer writes into a file that is somebody else's by then.
+
+CPU per small request, user and system, event loop and hand-over to the thread included, against a trivial local server,
+16 at a time: see ``bench/s3_client.py``.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from gatewayfs.errors import BadResponse, ObjectArchived, ObjectNotFound, RangeNotSatisfiable, UploadNotFound
+from gatewayfs.runtime.clock import Clock
+from gatewayfs.runtime.offload import Offloader
+from gatewayfs.s3 import xml
+from gatewayfs.s3.bodies import FileSink
+from gatewayfs.s3.headers import (
+    condition_headers,
+    content_length,
+    content_range,
+    object_headers,
+    object_info,
+    quote_key,
+    quoted_etag,
+    version_id,
+)
+from gatewayfs.s3.http import Endpoint, Interruption
+from gatewayfs.s3.store import (
+    INLINE_BODY_BYTES_MAX,
+    UNCONDITIONAL,
+    Body,
+    Capabilities,
+    Condition,
+    ListPage,
+    ObjectHeaders,
+    ObjectInfo,
+    Part,
+    PendingUpload,
+    PutResult,
+)
+from gatewayfs.s3.transport import LIST_BYTES_MAX, Call, CredentialSource, Transport
+from gatewayfs.s3.wire import Expect, Reply, Sink
+from gatewayfs.types import ETag, ObjectKey
+
+T = TypeVar("T")
+LIST_KEYS_MAX = 1000
+"""What S3 returns at most, whatever is asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """How a bucket is reached: what ``s3.boto.resolve`` finds out. Holds no secrets itself."""
+
+    bucket: str
+    endpoint: Endpoint
+    region: str
+    credentials: CredentialSource
+
+
+class HttpObjectStore:
+    """One bucket of an S3 server.
+
+    Args:
+        connection: from ``s3.boto.resolve``.
+        offload: runs the requests; its thread limit is the limit of requests at a time.
+        clock: dates the requests.
+        connections_max: idle connections kept; as many as ``offload`` has threads.
+    """
+
+    def __init__(self, connection: Connection, offload: Offloader, clock: Clock, *, connections_max: int = 32) -> None:
+        self._connection = connection
+        self._offload = offload
+        self._transport = Transport(
+            connection.endpoint,
+            connection.bucket,
+            connection.region,
+            connection.credentials,
+            clock,
+            connections_max,
+        )
+        self.capabilities = Capabilities()
+        """What the probe found. Of all of it only ``quoted_if_match`` changes what is sent."""
+
+    def __repr__(self) -> str:
+        return f"<HttpObjectStore {self._transport.where}>"
+
+    @property
+    def bucket(self) -> str:
+        return self._connection.bucket
+
+    @property
+    def endpoint_url(self) -> str:
+        return self._connection.endpoint.url
+
+    @property
+    def region(self) -> str:
+        return self._connection.region
+
+    @property
+    def clock_skew_s(self) -> float | None:
+        """The store's clock minus ours by the last answer's Date, to a second; None before the first answer."""
+        return self._transport.clock_skew_s
+
+    def close(self) -> None:
+        """Close the kept connections."""
+        self._transport.close()
+
+    async def check_bucket(self, prefix: str = "") -> None:
+        """Ask for one key below ``prefix``; return when the bucket is there and may be listed.
+
+        Raises BucketNotFound, CredentialsRejected, StoreAccessDenied, StoreUnreachable ..., naming endpoint and bucket.
+        """
+        await self.list_page(prefix, delimiter=False, max_keys=1)
+
+    # ----------------------------------------------------------------------- reading
+
+    async def head(self, key: ObjectKey) -> ObjectInfo:
+        return await self._perform(
+            Call("HeadObject", "HEAD", key), lambda reply: object_info(key, reply, content_length(reply))
+        )
+
+    async def get(
+        self, key: ObjectKey, start: int, length: int, *, if_match: ETag | None = None
+    ) -> tuple[ObjectInfo, bytes]:
+        assert 0 <= length <= INLINE_BODY_BYTES_MAX
+        call = self._get_call(key, start, length, if_match, Expect(length))
+
+        def read(reply: Reply) -> tuple[ObjectInfo, bytes]:
+            return _ranged_info(key, reply, start, length), _whole_body(reply)
+
+        if length:
+            try:
+                return await self._perform(call, read)
+            except RangeNotSatisfiable:
+                if start:
+                    raise
+        # No range fits an empty object (or an empty range): what is left to learn is in its HEAD.
+        return await self._head_for_range(key, length, if_match), b""
+
+    async def fetch(
+        self, key: ObjectKey, start: int, length: int, path: str, offset: int, *, if_match: ETag | None = None
+    ) -> ObjectInfo:
+        if not length:
+            return await self._head_for_range(key, length, if_match)
+
+        def sink_for(reply: Reply) -> Sink | None:
+            if reply.status not in (200, 206):
+                return None
+            if content_range(reply)[1] < length:
+                raise RangeNotSatisfiable("the object is shorter than the range", status=reply.status)
+            _ranged_info(key, reply, start, length)
+            return FileSink(path, offset, length)
+
+        def read(reply: Reply) -> ObjectInfo:
+            _whole_body(reply)
+            return _ranged_info(key, reply, start, length)
+
+        return await self._perform(self._get_call(key, start, length, if_match, Expect(0, sink_for)), read)
+
+    async def list_page(
+        self,
+        prefix: str,
+        *,
+        delimiter: bool,
+        token: str = "",
+        start_after: str = "",
+        max_keys: int = LIST_KEYS_MAX,
+    ) -> ListPage:
+        query = {"list-type": "2", "encoding-type": "url", "max-keys": str(max_keys), "prefix": prefix}
+        if delimiter:
+            query["delimiter"] = "/"
+        if token:
+            query["continuation-token"] = token
+        elif start_after:
+            query["start-after"] = start_after
+        call = Call("ListObjectsV2", "GET", None, query=query, expect=Expect(LIST_BYTES_MAX))
+        return await self._perform(call, lambda reply: xml.parse_list(reply.body))
+
+    # ----------------------------------------------------------------------- writing
+
+    async def put(
+        self,
+        key: ObjectKey,
+        body: Body,
+        metadata: Mapping[str, str],
+        headers: ObjectHeaders = ObjectHeaders(),
+        *,
+        condition: Condition = UNCONDITIONAL,
+    ) -> PutResult:
+        conditions = self._condition(condition)
+        call = Call(
+            "PutObject",
+            "PUT",
+            key,
+            headers={**object_headers(metadata, headers), **conditions},
+            body=body,
+            replayable=not conditions,
+        )
+        return await self._perform(call, lambda reply: PutResult(_etag(reply), version_id(reply)))
+
+    async def copy(
+        self,
+        source: ObjectKey,
+        key: ObjectKey,
+        *,
+        source_etag: ETag | None,
+        metadata: Mapping[str, str] | None = None,
+        headers: ObjectHeaders = ObjectHeaders(),
+        condition: Condition = UNCONDITIONAL,
+    ) -> PutResult:
+        conditions = self._condition(condition)
+        sent = self._copy_source(source, source_etag) | conditions
+        if metadata is not None:
+            sent |= {"x-amz-metadata-directive": "REPLACE", **object_headers(metadata, headers)}
+
+        def read(reply: Reply) -> PutResult:
+            etag, last_modified_ns = xml.parse_result(reply.body, "CopyObjectResult")
+            return PutResult(etag, version_id(reply), last_modified_ns)
+
+        call = Call("CopyObject", "PUT", key, headers=sent, replayable=not conditions, works=True)
+        return await self._perform(call, read)
+
+    async def delete(self, key: ObjectKey, *, condition: Condition = UNCONDITIONAL) -> None:
+        conditions = self._condition(condition)
+        call = Call("DeleteObject", "DELETE", key, headers=conditions, replayable=not conditions)
+        try:
+            await self._perform(call, _ignore)
+        except ObjectNotFound:
+            return
+
+    # ----------------------------------------------------------------------- multipart
+
+    async def create_multipart(
+        self, key: ObjectKey, metadata: Mapping[str, str], headers: ObjectHeaders = ObjectHeaders()
+    ) -> str:
+        call = Call(
+            "CreateMultipartUpload",
+            "POST",
+            key,
+            query={"uploads": ""},
+            headers=object_headers(metadata, headers),
+            # A second upload would lie about until somebody aborts it.
+            replayable=False,
+        )
+        return await self._perform(call, lambda reply: xml.parse_upload_id(reply.body))
+
+    async def upload_part(self, key: ObjectKey, upload_id: str, number: int, body: Body) -> Part:
+        call = Call("UploadPart", "PUT", key, query=_part_query(upload_id, number), body=body)
+        return await self._perform(call, lambda reply: Part(number, _etag(reply)))
+
+    async def copy_part(
+        self,
+        key: ObjectKey,
+        upload_id: str,
+        number: int,
+        source: ObjectKey,
+        start: int,
+        length: int,
+        *,
+        source_etag: ETag | None,
+    ) -> Part:
+        headers = self._copy_source(source, source_etag)
+        headers["x-amz-copy-source-range"] = f"bytes={start}-{start + length - 1}"
+        call = Call("UploadPartCopy", "PUT", key, query=_part_query(upload_id, number), headers=headers, works=True)
+        return await self._perform(call, lambda reply: Part(number, xml.parse_result(reply.body, "CopyPartResult")[0]))
+
+    async def complete_multipart(
+        self, key: ObjectKey, upload_id: str, parts: Sequence[Part], *, condition: Condition = UNCONDITIONAL
+    ) -> PutResult:
+        call = Call(
+            "CompleteMultipartUpload",
+            "POST",
+            key,
+            query={"uploadId": upload_id},
+            headers={"content-type": "application/xml", **self._condition(condition)},
+            body=xml.completion_document(parts),
+            # The second time there is no such upload any more.
+            replayable=False,
+            works=True,
+        )
+
+        def read(reply: Reply) -> PutResult:
+            return PutResult(xml.parse_result(reply.body, "CompleteMultipartUploadResult")[0], version_id(reply))
+
+        return await self._perform(call, read)
+
+    async def abort_multipart(self, key: ObjectKey, upload_id: str) -> None:
+        try:
+            await self._perform(Call("AbortMultipartUpload", "DELETE", key, query={"uploadId": upload_id}), _ignore)
+        except UploadNotFound:
+            return
+
+    async def list_parts(self, key: ObjectKey, upload_id: str) -> Sequence[Part]:
+        parts: list[Part] = []
+        query = {"uploadId": upload_id, "max-parts": str(LIST_KEYS_MAX)}
+        while True:
+            call = Call("ListParts", "GET", key, query=dict(query), expect=Expect(LIST_BYTES_MAX))
+            page, marker = await self._perform(call, lambda reply: xml.parse_parts(reply.body))
+            parts += page
+            if not marker or marker == query.get("part-number-marker"):
+                return parts
+            query["part-number-marker"] = marker
+
+    async def list_uploads(self, prefix: str) -> Sequence[PendingUpload]:
+        uploads: list[PendingUpload] = []
+        query = {"uploads": "", "prefix": prefix, "encoding-type": "url", "max-uploads": str(LIST_KEYS_MAX)}
+        while True:
+            call = Call("ListMultipartUploads", "GET", None, query=dict(query), expect=Expect(LIST_BYTES_MAX))
+            page, (key_marker, id_marker) = await self._perform(call, lambda reply: xml.parse_uploads(reply.body))
+            uploads += page
+            if not key_marker or (key_marker, id_marker) == (query.get("key-marker"), query.get("upload-id-marker")):
+                return uploads
+            query |= {"key-marker": key_marker, "upload-id-marker": id_marker}
+
+    # ----------------------------------------------------------------------- inside
+
+    async def _perform(self, call: Call, read: Callable[[Reply], T]) -> T:
+        interruption = Interruption()
+        return await self._offload.run(
+            self._transport.perform, call, read, interruption, interrupt=interruption.interrupt
+        )
+
+    async def _head_for_range(self, key: ObjectKey, length: int, if_match: ETag | None) -> ObjectInfo:
+        """HEAD in the place of a GET that no range fits; its answer must agree with that."""
+        headers = self._if_match(if_match)
+
+        def read(reply: Reply) -> ObjectInfo:
+            info = object_info(key, reply, content_length(reply))
+            if info.archived:
+                raise ObjectArchived("the object is archived", status=reply.status)
+            if length and info.size:
+                raise RangeNotSatisfiable("the object's size changed while we looked", status=416)
+            return info
+
+        return await self._perform(Call("HeadObject", "HEAD", key, headers=headers), read)
+
+    def _get_call(self, key: ObjectKey, start: int, length: int, if_match: ETag | None, expect: Expect) -> Call:
+        headers = {"range": f"bytes={start}-{start + length - 1}", **self._if_match(if_match)}
+        return Call("GetObject", "GET", key, headers=headers, expect=expect, moved_bytes=length)
+
+    def _if_match(self, etag: ETag | None) -> dict[str, str]:
+        return self._condition(Condition(match=etag))
+
+    def _condition(self, condition: Condition) -> dict[str, str]:
+        return condition_headers(condition, quoted=self.capabilities.quoted_if_match)
+
+    def _copy_source(self, source: ObjectKey, source_etag: ETag | None) -> dict[str, str]:
+        headers = {"x-amz-copy-source": f"/{self.bucket}/{quote_key(source)}"}
+        if source_etag is not None:
+            quoted = quoted_etag(source_etag, quoted=self.capabilities.quoted_if_match)
+            headers["x-amz-copy-source-if-match"] = quoted
+        return headers
+
+
+def _ranged_info(key: ObjectKey, reply: Reply, start: int, length: int) -> ObjectInfo:
+    """Return what a GET's headers say, having checked that its body is the range asked for, or all there is of it."""
+    first, received, size = content_range(reply)
+    if first != start or received != min(length, size - start):
+        raise BadResponse(f"bytes {first}+{received} of {size} instead of {start}+{length}", status=reply.status)
+    return object_info(key, reply, size)
+
+
+def _whole_body(reply: Reply) -> bytes:
+    """Return a GET's body, having checked its length (a chunked one is framed without)."""
+    if reply.body_bytes != content_range(reply)[1]:
+        raise BadResponse("a body of another length than announced", status=reply.status)
+    return reply.body
+
+
+def _part_query(upload_id: str, number: int) -> dict[str, str]:
+    return {"partNumber": str(number), "uploadId": upload_id}
+
+
+def _etag(reply: Reply) -> ETag:
+    etag = xml.unquoted(reply.headers.get("etag", ""))
+    if not etag:
+        raise BadResponse("a write answered without ETag", status=reply.status)
+    return etag
+
+
+def _ignore(reply: Reply) -> None:
+    """The status said it all."""

@@ -1,0 +1,150 @@
+"""One S3 request from description to checked reply: body read, signed, sent, answered, errors translated.
+
+Synchronous, for worker threads; ``HttpObjectStore`` describes the calls and reads the results.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from gatewayfs.errors import StoreError
+from gatewayfs.runtime.clock import Clock
+from gatewayfs.runtime.offload import thread_clock
+from gatewayfs.s3.bodies import EMPTY_PAYLOAD, Payload, payload_of, read_payload
+from gatewayfs.s3.headers import parse_http_date, quote_key, quote_query
+from gatewayfs.s3.http import ConnectionPool, Endpoint, HttpRequest, Interruption
+from gatewayfs.s3.signing import Credentials, Signer
+from gatewayfs.s3.store import Body
+from gatewayfs.s3.translate import Attempt, error_of, in_place, not_s3
+from gatewayfs.s3.wire import Deadline, Expect, Reply
+from gatewayfs.s3.xml import NotXml, is_error
+
+T = TypeVar("T")
+
+USER_AGENT = "gatewayfs"
+SILENCE_S_MAX = 30.0
+REQUEST_S_MAX = 60.0
+BYTES_PER_S_MIN = 1 << 20
+"""A request gets a minute and one more second for every MiB it moves; a slower line fails and tries again."""
+
+WORK_S_MAX = 600.0
+"""For what the store works on before it answers: copying 5 GiB, joining 10,000 parts. Some stay silent meanwhile."""
+
+RESULT_BYTES_MAX = 64 * 1024
+LIST_BYTES_MAX = 16 << 20
+"""1,000 keys of 1,024 bytes, each byte percent-encoded, with their XML: under 5 MB."""
+
+RESULT = Expect(RESULT_BYTES_MAX)
+
+CredentialSource = Callable[[], Credentials]
+"""Returns current credentials, refreshed where they expire. May block; raises CredentialsRejected."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One S3 request. ``key`` None asks the bucket itself.
+
+    ``replayable``: sending it twice does no harm and answers the same. ``moved_bytes`` are the body's, either way.
+    """
+
+    operation: str
+    method: str
+    key: str | None
+    query: dict[str, str] = field(default_factory=dict)
+    headers: dict[str, str] = field(default_factory=dict)
+    body: Body | bytes | None = None
+    expect: Expect = RESULT
+    replayable: bool = True
+    moved_bytes: int = 0
+    works: bool = False
+
+
+class Transport:
+    """Performs calls against one bucket. Safe to use from several threads.
+
+    Args:
+        endpoint: where the bucket is.
+        bucket: its name, for messages.
+        credentials: asked before every request.
+        clock: the wall clock that requests are dated by.
+        connections_max: idle connections kept.
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        bucket: str,
+        region: str,
+        credentials: CredentialSource,
+        clock: Clock,
+        connections_max: int,
+    ) -> None:
+        self.where = f"{bucket} at {endpoint.url}"
+        self.clock_skew_s: float | None = None
+        self._pool = ConnectionPool(endpoint, connections_max)
+        self._endpoint = endpoint
+        self._region = region
+        self._credentials = credentials
+        self._signer = Signer(region)
+        self._clock = clock
+
+    def __repr__(self) -> str:
+        return f"<Transport {self.where} {self._region}>"
+
+    def perform(self, call: Call, read: Callable[[Reply], T], interruption: Interruption) -> T:
+        """Return what ``read`` makes of the successful reply to ``call``.
+
+        Raises StoreError, with operation and key filled in; CacheDiskFull and CacheDiskFailed for files.
+        """
+        attempt = Attempt(call.operation, self.where, self._region, call.key or "")
+        try:
+            reply = self._exchange(call, interruption)
+            self._note_date(reply)
+            if not 200 <= reply.status < 300 or is_error(reply.body):
+                raise error_of(attempt, reply)
+            return read(reply)
+        except NotXml as error:
+            raise not_s3(attempt, str(error)) from error
+        except StoreError as error:
+            raise in_place(error, attempt) from error
+
+    def close(self) -> None:
+        """Close the kept connections."""
+        self._pool.close()
+
+    def _exchange(self, call: Call, interruption: Interruption) -> Reply:
+        payload = _payload(call.body)
+        request = self._signed(call, payload)
+        total_s = REQUEST_S_MAX + (payload.length + call.moved_bytes) / BYTES_PER_S_MIN
+        if call.works:
+            deadline = Deadline(WORK_S_MAX, WORK_S_MAX, thread_clock)
+        else:
+            deadline = Deadline(total_s, SILENCE_S_MAX, thread_clock)
+        return self._pool.exchange(request, call.expect, deadline, interruption)
+
+    def _signed(self, call: Call, payload: Payload) -> HttpRequest:
+        path = self._endpoint.base_path + (quote_key(call.key) if call.key is not None else "")
+        query = quote_query(call.query)
+        headers = self._signer.headers(
+            self._credentials(),
+            self._clock.time_ns() / 1e9,
+            call.method,
+            path,
+            query,
+            {"host": self._endpoint.authority, **call.headers},
+            payload.sha256,
+        )
+        headers["user-agent"] = USER_AGENT
+        target = f"{path}?{query}" if query else path
+        return HttpRequest(call.method, target, headers, payload.chunks, payload.length, call.replayable)
+
+    def _note_date(self, reply: Reply) -> None:
+        date = reply.headers.get("date")
+        if date is not None:
+            self.clock_skew_s = (parse_http_date(date) - self._clock.time_ns()) / 1e9
+
+
+def _payload(body: Body | bytes | None) -> Payload:
+    if body is None:
+        return EMPTY_PAYLOAD
+    return payload_of(body) if isinstance(body, bytes) else read_payload(body)
