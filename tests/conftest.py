@@ -2,7 +2,7 @@
 
 * The user's own AWS configuration is out of reach: tests see test credentials and no configuration file.
 * ``moto_endpoint``, ``bucket`` and ``gateway`` give an S3 server, a fresh bucket on it, and daemons mounted for
-  the length of one test (``tests.support``).
+  the length of one test (``tests.support``); ``production_endpoint`` a server that people run in earnest.
 * A test that mounts needs root and /dev/fuse; elsewhere it is skipped, and the last lines of the run count the skips
   by reason. With GATEWAYFS_REQUIRE_ALL=1, as in CI, a skip is a failure unless the test is marked ``may_skip``.
 """
@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from tests.support.gateway import Gateway, Gateways
-from tests.support.s3server import TEST_KEY, TEST_SECRET, Bucket, fresh_bucket
+from tests.support.s3server import TEST_KEY, TEST_SECRET, Bucket, fresh_bucket, production_server
 
 TESTS = Path(__file__).parent
 REQUIRE_ALL = os.environ.get("GATEWAYFS_REQUIRE_ALL") == "1"
@@ -89,6 +89,13 @@ def moto_endpoint() -> Iterator[str]:
     from tests.support.moto import moto_server  # heavy, and only some layers want it
 
     with moto_server() as endpoint:
+        yield endpoint
+
+
+@pytest.fixture(scope="session")
+def production_endpoint() -> Iterator[str]:
+    """URL of the production S3 server (Ceph, or what GATEWAYFS_E2E_ENDPOINT names), for tests marked ``e2e``."""
+    with production_server() as endpoint:
         yield endpoint
 
 

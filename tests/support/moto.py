@@ -33,6 +33,8 @@ def moto_server() -> Iterator[str]:
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
+            # Ctrl-C ends its user, who then ends it: a daemon may still have to unmount.
+            start_new_session=True,
         )
         try:
             _wait_until_ready(url, child, log)
