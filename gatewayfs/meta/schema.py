@@ -7,7 +7,7 @@ only ever appended, with defaults, so an older record decodes in a newer program
     table      key                              value
     I inode    b"I" + ino(8, big endian)        Inode
     D dentry   b"D" + parent(8) + name          ino(8)
-    C child    b"C" + parent(8) + ino(8)        b""             directory order: by child ino, so readdir offsets are stable
+    C child    b"C" + parent(8) + ino(8)        b""             directory order: by child ino, for stable offsets
     K key      b"K" + xxh3_128(object key)(16)  ino(8)          which inode's bytes lie at this key in the bucket
     Q dirty    b"Q" + since_ns(8) + ino(8)      b""             work to do, oldest first
     O orphan   b"O" + ino(8)                    b""             unlinked, perhaps still open; removed at start
@@ -68,7 +68,7 @@ class Placement(msgspec.Struct, frozen=True, array_like=True, gc=False):
     checksum: int = 0
     """xxh3-64 of the data of a pack entry."""
     extents: tuple[int, ...] = ()
-    """Resident byte ranges of a file, flat and sorted: (start, end, start, end, ...); never empty ranges, never touching."""
+    """Resident byte ranges of a file, flat and sorted: (start, end, start, end, ...); never empty, never touching."""
 
 
 class Headers(msgspec.Struct, frozen=True, array_like=True, gc=False):

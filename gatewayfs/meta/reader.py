@@ -1,0 +1,167 @@
+"""Questions about the namespace, the same for the store and for a transaction that sees its own writes.
+
+A subclass offers raw access (``_get``, ``_keys``); everything here is decoding and arithmetic on keys. Long walks fetch
+keys in batches and look again for each batch, so they may run while the store changes: a walk sees every entry that
+existed all the while, and no entry twice.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+
+from gatewayfs.errors import CorruptRecord, StaleInode
+from gatewayfs.meta import codec
+from gatewayfs.meta.schema import Doomed, Inode, Parked, UploadState
+from gatewayfs.types import ROOT_INO, ObjectKey
+
+WALK_BATCH = 256
+"""Keys per look into the layers: enough to hide the cost of positioning (about 5 us), few enough to stop early."""
+
+DEPTH_MAX = 1024
+"""More path components than an object key of 1024 bytes can hold: a longer way to the root is a circle."""
+
+
+class Reader(ABC):
+    """Read access to records; results are immutable."""
+
+    prefix: str
+    """The share's prefix in the bucket: "" or ending with "/"."""
+
+    @abstractmethod
+    def _get(self, key: bytes) -> bytes | None: ...
+
+    @abstractmethod
+    def _keys(self, start: bytes, end: bytes, limit: int) -> list[bytes]:
+        """Up to ``limit`` existing keys of one table with ``start`` <= key < ``end``, ascending."""
+
+    @abstractmethod
+    def inode(self, ino: int) -> Inode | None:
+        """The record of ``ino``, or None when it does not exist (any more)."""
+
+    def require(self, ino: int) -> Inode:
+        """The record of ``ino``. Raises StaleInode."""
+        inode = self.inode(ino)
+        if inode is None:
+            raise StaleInode(f"inode {ino} is gone")
+        return inode
+
+    def lookup(self, parent: int, name: bytes) -> Inode | None:
+        """The child of ``parent`` called ``name``, or None."""
+        value = self._get(codec.dentry_key(parent, name))
+        if value is None:
+            return None
+        ino = int.from_bytes(value, "big")
+        inode = self.inode(ino)
+        if inode is None:
+            raise CorruptRecord(f"name {name!r} in directory {parent} leads to inode {ino}, which has no record")
+        return inode
+
+    def children(self, parent: int, after: int = 0, limit: int = 1000) -> list[int]:
+        """Up to ``limit`` inode numbers of children greater than ``after``, ascending."""
+        start, end = codec.children_range(parent, after)
+        return [codec.number_at(key, 9) for key in self._keys(start, end, limit)]
+
+    def has_children(self, parent: int) -> bool:
+        start, end = codec.children_range(parent, 0)
+        return bool(self._keys(start, end, 1))
+
+    def holder(self, key: str) -> Inode | None:
+        """The inode whose bytes lie at object key ``key``, or None."""
+        value = self._get(codec.object_key(key))
+        if value is None:
+            return None
+        inode = self.inode(int.from_bytes(value, "big"))
+        if inode is None or inode.remote is None or inode.remote.key != key:
+            return None
+        return inode
+
+    def doomed(self, key: str) -> Doomed | None:
+        """The entry that condemns the object at ``key``, or None."""
+        raw_key = codec.doomed_key(key)
+        value = self._get(raw_key)
+        if value is None:
+            return None
+        doomed = codec.decode_doomed(raw_key, value)
+        return doomed if doomed.key == key else None
+
+    def iter_dirty(self) -> Iterator[tuple[int, int]]:
+        """(since_ns, ino) of every dirty inode, oldest first."""
+        for key in self._walk(codec.DIRTY):
+            yield codec.number_at(key, 1), codec.number_at(key, 9)
+
+    def iter_doomed(self) -> Iterator[Doomed]:
+        for key in self._walk(codec.DOOMED):
+            value = self._get(key)
+            if value is not None:
+                yield codec.decode_doomed(key, value)
+
+    def iter_orphans(self) -> Iterator[int]:
+        """Inode numbers without a name, ascending."""
+        for key in self._walk(codec.ORPHAN):
+            yield codec.number_at(key, 1)
+
+    def iter_parked(self) -> Iterator[tuple[int, Parked]]:
+        """(ino, why) of every upload that waits for a person."""
+        for key in self._walk(codec.PARKED):
+            value = self._get(key)
+            if value is not None:
+                yield codec.number_at(key, 1), codec.decode_parked(key, value)
+
+    def iter_uploads(self) -> Iterator[tuple[int, UploadState]]:
+        """(ino, state) of every multipart upload under way."""
+        for key in self._walk(codec.UPLOAD):
+            value = self._get(key)
+            if value is not None:
+                yield codec.number_at(key, 1), codec.decode_upload(key, value)
+
+    def upload_state(self, ino: int) -> UploadState | None:
+        key = codec.upload_key(ino)
+        value = self._get(key)
+        return None if value is None else codec.decode_upload(key, value)
+
+    def parked(self, ino: int) -> Parked | None:
+        key = codec.parked_key(ino)
+        value = self._get(key)
+        return None if value is None else codec.decode_parked(key, value)
+
+    def setting(self, name: str) -> bytes | None:
+        return self._get(codec.setting_key(name))
+
+    def path_of(self, ino: int) -> tuple[bytes, ...]:
+        """Names from the root to ``ino``; () for the root. Raises StaleInode when it or an ancestor has no name."""
+        return self._path(self.require(ino))
+
+    def key_of(self, inode: Inode) -> ObjectKey:
+        """The object key this inode's name asks for: prefix and path, "/" at the end for directories.
+
+        Raises StaleInode for an unlinked inode.
+        """
+        if inode.ino == ROOT_INO:
+            return ObjectKey(self.prefix)
+        try:
+            path = b"/".join(self._path(inode)).decode()
+        except UnicodeDecodeError as problem:
+            raise CorruptRecord(f"the path of inode {inode.ino} is not UTF-8") from problem
+        return ObjectKey(f"{self.prefix}{path}/" if inode.is_directory else self.prefix + path)
+
+    def _path(self, inode: Inode) -> tuple[bytes, ...]:
+        names: list[bytes] = []
+        current = inode
+        while current.ino != ROOT_INO:
+            if current.parent == 0:
+                raise StaleInode(f"inode {inode.ino} has no name any more")
+            if len(names) > DEPTH_MAX:
+                raise CorruptRecord(f"the parents of inode {inode.ino} form a circle")
+            names.append(current.name)
+            current = self.require(current.parent)
+        names.reverse()
+        return tuple(names)
+
+    def _walk(self, table: bytes) -> Iterator[bytes]:
+        """Every key of ``table``, ascending, in batches."""
+        start, end = table, codec.table_end(table)
+        while True:
+            keys = self._keys(start, end, WALK_BATCH)
+            yield from keys
+            if len(keys) < WALK_BATCH:
+                return
+            start = keys[-1] + b"\0"
