@@ -139,8 +139,8 @@ def _parse(body: bytes) -> ElementTree.Element:
     except (ElementTree.ParseError, ValueError, LookupError) as error:
         if b"<EncodingType>url</EncodingType>" not in body:
             raise NotXml(f"broken XML: {error}") from error
-    # Asked for percent-encoded names, Ceph RGW still echoes the prefix in the clear. XML cannot hold a control character
-    # in any form, so a directory whose name has one would never be listed. The names we read are not affected.
+    # Asked for percent-encoded names, Ceph RGW still echoes the prefix in the clear. XML cannot hold a control
+    # character in any form, so a directory whose name has one would never be listed. The names we read do not suffer.
     try:
         return ElementTree.fromstring(_UNHOLDABLE.sub(b"?", body))
     except (ElementTree.ParseError, ValueError, LookupError) as error:
