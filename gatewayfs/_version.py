@@ -3,6 +3,6 @@
 from importlib.metadata import PackageNotFoundError, version
 
 try:
-    VERSION = version("gatewayfs")
+    __version__ = version("gatewayfs")
 except PackageNotFoundError:
-    VERSION = "0+source"
+    __version__ = "0+source"

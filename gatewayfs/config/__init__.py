@@ -1,5 +1,6 @@
 """A share's configuration: the option table (``model``), how values are written (``units``), reading it (``load``)."""
 
+from gatewayfs.config.kinds import normalize_prefix
 from gatewayfs.config.load import FLAGS, ConfigError, load, share_name_for
 from gatewayfs.config.model import (
     CacheOptions,
@@ -12,7 +13,6 @@ from gatewayfs.config.model import (
     ShareOptions,
     UploadOptions,
     nested,
-    normalize_prefix,
     options,
 )
 

@@ -18,7 +18,8 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from gatewayfs.config.model import Option, SecretInValue, ShareConfig, nested, options, relations
+from gatewayfs.config.kinds import SecretInValue
+from gatewayfs.config.model import Option, ShareConfig, nested, options, relations
 from gatewayfs.errors import UserError
 
 USAGE_EXIT_CODE = 2

@@ -16,11 +16,11 @@ FLOORS = (
     ("upload", "refresh"),
     ("cache", "locking"),
     ("meta", "s3"),
-    ("runtime",),
+    ("runtime", "mountpoint"),
     ("conflict",),
     ("config",),
     ("errors",),
-    ("types", "_version"),
+    ("types", "_version", "logs"),
 )
 HEIGHT = {unit: -level for level, units in enumerate(FLOORS) for unit in units}
 
@@ -35,7 +35,7 @@ OWNERS = {
     "rich": ("cli",),
     "pydantic": ("config",),
     # At the disk's border an errno becomes our own error, at the kernel's ours becomes an errno; between them, none.
-    "errno": ("fuse", "cache", "meta", "runtime", "cli"),
+    "errno": ("fuse", "cache", "meta", "runtime", "mountpoint.py", "cli"),
     "random": ("runtime",),
     "secrets": ("runtime",),
 }

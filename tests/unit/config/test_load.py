@@ -107,7 +107,8 @@ def test_every_kind_of_mistake_in_a_file_is_one_line_that_names_place_option_val
     assert mistakes_of(text=text, tmp_path=tmp_path) == [
         "share.toml: s3.conections is not an option; did you mean s3.connections?",
         "share.toml: [uplod] is not a section; did you mean [upload]?",
-        'share.toml: share.bucket = "s3://photos/x": write the bucket\'s name alone, without "s3://" and without "/"',
+        'share.toml: share.bucket = "s3://photos/x": write a bucket name alone (3 or more letters, digits, dots, '
+        'dashes), without "s3://" and "/"',
         'share.toml: share.prefix = "a//b": write a path of plain names: no "//", ".", ".." or NUL',
         'share.toml: s3.endpoint_url = "localhost:9000": write a URL like "https://s3.example.com" or "http://127.0.0.1:9000"',
         'share.toml: s3.addressing = "subdomain": not one of the choices; write "auto" or "path" or "virtual"',

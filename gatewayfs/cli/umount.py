@@ -1,0 +1,102 @@
+"""``gatewayfs umount``: drain, unmount, wait for the end. Also clears away what a crash left mounted."""
+
+import os
+import select
+from collections.abc import Sequence
+from pathlib import Path
+
+from gatewayfs import mountpoint
+from gatewayfs.cli import exitcodes
+from gatewayfs.cli.drain import amount, drain, left_of, show_left
+from gatewayfs.cli.gateway import call, registry
+from gatewayfs.cli.parsing import Parser, add_target, positive_seconds
+from gatewayfs.control import calls
+from gatewayfs.control.client import GatewayGone
+from gatewayfs.control.registry import Registration, Registry
+from gatewayfs.errors import UserError
+
+END_S_MAX = 60.0
+"""After the unmount a gateway commits its records and closes its connections; a minute is a hang."""
+
+STORY = """\
+Upload everything that is queued (with a progress bar), unmount, and return when the gateway has ended. If something
+cannot be uploaded, or the time is up, the mount stays and the exit status is 5. With --no-drain nothing is uploaded
+first: what is queued stays in the cache directory, safe, and is uploaded after the next mount.
+
+A dead mount that a crash left behind is cleared away."""
+
+
+def run(argv: Sequence[str]) -> int:
+    parser = Parser(
+        "umount",
+        STORY,
+        """gatewayfs umount /mnt/photos
+        gatewayfs umount --timeout 5m photos
+        gatewayfs umount --no-drain /mnt/photos""",
+    )
+    add_target(parser)
+    parser.add_argument("--no-drain", action="store_true", help="do not upload first; say what stays queued")
+    parser.add_argument("--timeout", metavar="TIME", type=positive_seconds, help='drain at most this long, like "5m"')
+    arguments = parser.parse(argv)
+    if arguments.no_drain and arguments.timeout is not None:
+        parser.error("--timeout is about draining and makes no sense with --no-drain")
+    gateways = registry()
+    gateway = gateways.lookup(arguments.target)
+    if gateway is None or not gateway.running:
+        return _clear_dead_mount(arguments.target, gateway, gateways)
+    if not arguments.no_drain:
+        result = drain(gateway, arguments.timeout)
+        if left_of(result):
+            show_left(result)
+            print(f"{gateway.mountpoint} stays mounted; umount --no-drain unmounts it and keeps them queued")
+            return exitcodes.WORK_LEFT
+    elif stays := _what_stays(gateway):
+        print(stays)
+    _unmount_and_wait(gateway)
+    return exitcodes.OK
+
+
+def _clear_dead_mount(target: str, gateway: Registration | None, gateways: Registry) -> int:
+    place = Path(gateway.mountpoint) if gateway else mountpoint.resolve(Path(target))
+    mounted = mountpoint.mounted_at(place)
+    if mounted is None or mounted.type != mountpoint.OUR_TYPE:
+        gateways.find(target)  # raises: nothing is there, or it crashed and nothing of it is left mounted
+        raise GatewayGone(f"{place} is not a mount of gatewayfs")
+    mountpoint.unmount(place, detach=True)
+    print(f"the gateway of {mounted.source} had crashed; its dead mount on {place} is cleared away")
+    if gateway is not None:
+        print(f"what it acknowledged is safe in {gateway.cache_directory} and is uploaded after the next mount")
+        gateways.unregister(gateway)
+    return exitcodes.OK
+
+
+def _what_stays(gateway: Registration) -> str:
+    """One line about the queue, or "" when it is empty."""
+    upload = call(gateway, calls.STATUS, timeout_s=END_S_MAX).get("upload") or {}
+    left = {"files_left": upload.get("queued"), "bytes_left": upload.get("queued_bytes")}
+    if not left_of(left):
+        return ""
+    return f"{amount(left)} stay queued in {gateway.cache_directory} and are uploaded after the next mount"
+
+
+def _unmount_and_wait(gateway: Registration) -> None:
+    """Raises UserError when the mount is in use, or the gateway does not end."""
+    try:
+        process = os.pidfd_open(gateway.pid)
+    except ProcessLookupError:
+        return  # it ended by itself just now
+    try:
+        place = Path(gateway.mountpoint)
+        if mountpoint.mounted_at(place) is not None:
+            mountpoint.unmount(place)
+        else:  # somebody detached the mount by hand; the gateway cannot know while files are open in it
+            call(gateway, calls.STOP, {"reason": "umount"}, timeout_s=END_S_MAX)
+        poll = select.poll()
+        poll.register(process, select.POLLIN)
+        if not poll.poll(END_S_MAX * 1000):
+            raise UserError(
+                f"{place} is unmounted, but the gateway (pid {gateway.pid}) has not ended in {END_S_MAX:g} s",
+                "its log says what it waits for",
+            )
+    finally:
+        os.close(process)

@@ -1,0 +1,145 @@
+"""What kinds of values options take: each a type, the check that says how to write it, and its word in the manual.
+
+A check raises ``ValueError`` with the cure; ``load`` puts the place, the option and the value in front of it.
+"""
+
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+from pydantic import BeforeValidator
+
+from gatewayfs.config import units
+from gatewayfs.types import KEY_BYTES_MAX
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What a value is, in one word for the documentation, and how it is written back."""
+
+    word: str
+    write: Callable[[Any], str]
+
+
+class SecretInValue(ValueError):
+    """The value must not be repeated in the error message."""
+
+
+def _whole_number(value: object) -> object:
+    if isinstance(value, bool) or not (isinstance(value, int) or (isinstance(value, str) and value.strip().isdigit())):
+        raise ValueError("write a whole number")
+    return value
+
+
+def _flag(value: object) -> object:
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str) and value.lower() in ("true", "yes", "on", "false", "no", "off"):
+        return value.lower() in ("true", "yes", "on")
+    raise ValueError("write true or false")
+
+
+def _text(value: object) -> object:
+    if not isinstance(value, str) or not value or "\0" in value:
+        raise ValueError("write some text in quotes")
+    return value
+
+
+def _absolute_path(value: object) -> object:
+    if isinstance(value, Path):
+        value = str(value)
+    if not isinstance(value, str) or not value.startswith("/") or "\0" in value:
+        raise ValueError('write a full path, starting with "/"')
+    return Path(os.path.normpath(value))
+
+
+def _share_name(value: object) -> object:
+    if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", value):
+        raise ValueError(
+            "use up to 128 letters, digits, dots, dashes and underscores, beginning with a letter or digit"
+        )
+    return value
+
+
+def _bucket(value: object) -> object:
+    # S3's rule is stricter (lower case, 3 to 63); Ceph and old us-east-1 buckets are allowed more.
+    if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{2,254}", value):
+        raise ValueError('write a bucket name alone (3 or more letters, digits, dots, dashes), without "s3://" and "/"')
+    return value
+
+
+def normalize_prefix(value: object) -> str:
+    """``/photos/2024`` -> ``photos/2024/``; "" stays "". Raises ValueError for what cannot be a directory path."""
+    if not isinstance(value, str):
+        raise ValueError("write some text in quotes")
+    stripped = value.strip("/")
+    if not stripped:
+        return ""
+    if any(part in ("", ".", "..") for part in stripped.split("/")) or "\0" in stripped:
+        raise ValueError('write a path of plain names: no "//", ".", ".." or NUL')
+    prefix = stripped + "/"
+    # Half of S3's key length is kept for the paths below; a longer prefix makes most names impossible.
+    if len(prefix.encode()) > KEY_BYTES_MAX // 2:
+        raise ValueError(f"a prefix may have at most {KEY_BYTES_MAX // 2} bytes: object keys end at {KEY_BYTES_MAX}")
+    return prefix
+
+
+def _endpoint(value: object) -> object:
+    text = _text(value)
+    try:
+        parts = urlsplit(str(text))
+        _ = parts.port
+    except ValueError:
+        parts = urlsplit("")
+    if parts.username is not None or parts.password is not None:
+        raise SecretInValue("a URL here may not hold a user name or password")
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        raise ValueError('write a URL like "https://s3.example.com" or "http://127.0.0.1:9000"')
+    return str(text).rstrip("/")
+
+
+# Ours to set, or known to break the mount: each with what to do instead.
+_RESERVED_FUSE_OPTIONS = {
+    "allow_other": "set mount.allow_other instead",
+    "default_permissions": "it is always on",
+    "fsname": "it is always the bucket",
+    "subtype": "it is always gatewayfs",
+    "max_read": "it makes the mount fail; leave it out",
+}
+
+
+def _fuse_options(value: object) -> object:
+    items = [item.strip() for item in value.split(",") if item.strip()] if isinstance(value, str) else value
+    if not isinstance(items, list | tuple) or not all(isinstance(item, str) and item for item in items):
+        raise ValueError('write a list like ["noatime", "nosuid"]')
+    for item in items:
+        advice = _RESERVED_FUSE_OPTIONS.get(str(item).partition("=")[0])
+        if advice:
+            raise ValueError(f"{item} cannot be given here: {advice}")
+    return tuple(items)
+
+
+def _written_flag(value: bool) -> str:
+    return "true" if value else "false"
+
+
+def _written_list(value: tuple[str, ...]) -> str:
+    return "[" + ", ".join(f'"{item}"' for item in value) + "]"
+
+
+Size = Annotated[int, BeforeValidator(units.parse_size), Kind("size", units.format_size)]
+Duration = Annotated[float, BeforeValidator(units.parse_duration), Kind("duration", units.format_duration)]
+Mode = Annotated[int, BeforeValidator(units.parse_mode), Kind("mode", units.format_mode)]
+Count = Annotated[int, BeforeValidator(_whole_number), Kind("number", str)]
+Flag = Annotated[bool, BeforeValidator(_flag), Kind("true or false", _written_flag)]
+Text = Annotated[str, BeforeValidator(_text), Kind("text", str)]
+AbsolutePath = Annotated[Path, BeforeValidator(_absolute_path), Kind("path", str)]
+ShareName = Annotated[str, BeforeValidator(_share_name), Kind("name", str)]
+BucketName = Annotated[str, BeforeValidator(_bucket), Kind("name", str)]
+Prefix = Annotated[str, BeforeValidator(normalize_prefix), Kind("key prefix", str)]
+EndpointUrl = Annotated[str, BeforeValidator(_endpoint), Kind("URL", str)]
+FuseOptions = Annotated[tuple[str, ...], BeforeValidator(_fuse_options), Kind("list of text", _written_list)]
