@@ -137,7 +137,7 @@ class Content:
         return data if len(data) == length else data + bytes(length - len(data))
 
     async def write(self, offset: int, data: bytes) -> None:
-        """Put ``data`` at ``offset``; survives kill -9 after ``persist``, power loss after ``sync``.
+        """Put ``data`` at ``offset``; survives kill -9 after ``persist``, power loss after ``MetaStore.sync`` besides.
 
         Raises:
             FileTooLarge: beyond 5 TiB, S3's largest object.
@@ -186,7 +186,7 @@ class Content:
         if not self.changed:
             return
         async with _quick(self._mutex):
-            if not self.changed or self.stale:
+            if self._recorded():
                 return
             parts = self._parts
             inode = parts.meta.require(self.ino)
@@ -226,16 +226,6 @@ class Content:
         self.placement = placement
         self.residence_changed = False
 
-    async def datasync(self) -> None:
-        """The persisted bytes survive power loss (their record needs ``MetaStore.sync`` besides)."""
-        placement = self.placement
-        if placement is None:
-            return
-        if placement.kind == PLACED_IN_PACK:
-            await self._parts.packs.datasync(placement.pack)
-        elif self.file is not None or self.extents:
-            await self._parts.disk.datasync(self.open_file(create=True))
-
     def open_file(self, *, create: bool = False) -> OpenFile:
         """The sparse cache file of the current generation."""
         if self.file is None:
@@ -258,13 +248,10 @@ class Content:
         """The sparse cache file of the current generation."""
         return self._parts.path(self.ino, self.generation)
 
-    def touch(self, mtime_ns: int) -> None:
-        """Somebody set the time explicitly; it is in the record, so ours no longer counts."""
-        self.mtime_ns = None if self.changed else self.mtime_ns
-        if self.changed:
-            self.mtime_ns = mtime_ns
-
     # ------------------------------------------------------------------ inside
+
+    def _recorded(self) -> bool:
+        return not self.changed or self.stale
 
     async def _before_change(self) -> None:
         """Rule 1: the record says "changed" before the first byte does."""

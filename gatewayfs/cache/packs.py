@@ -70,7 +70,8 @@ class Packs:
         return self._directory / f"{pack:08d}.pack"
 
     def append(self, ino: int, revision: int, data: bytes) -> Placement:
-        """Store the bytes of one small file; survives kill -9 when it returns, power loss after ``datasync``.
+        """Store the bytes of one small file; survives kill -9 when it returns; the record that names the
+        pack makes it survive power loss (``Transaction.needs_data_sync``).
 
         Raises:
             CacheDiskFull, CacheDiskFailed: nothing was stored.
@@ -110,10 +111,6 @@ class Packs:
         if len(data) != length or (whole and xxhash.xxh3_64_intdigest(data) != placement.checksum):
             raise CorruptRecord(f"pack {placement.pack} at {placement.offset}: bytes do not match their checksum")
         return data
-
-    async def datasync(self, pack: int) -> None:
-        """Everything appended to ``pack`` so far survives power loss."""
-        await self._disk.datasync(self._file(pack))
 
     def count(self, pack: int, length_bytes: int) -> None:
         """An entry of ``length_bytes`` lives in ``pack``."""

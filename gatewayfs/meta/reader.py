@@ -44,6 +44,12 @@ class Reader(ABC):
             raise StaleInode(f"inode {ino} is gone")
         return inode
 
+    def inodes_after(self, after: int, limit: int = 500) -> list[Inode]:
+        """Up to ``limit`` records with inode numbers above ``after``, ascending: for walks over everything."""
+        start, end = codec.inode_key(after + 1), codec.INODE + b"\xff" * 9
+        found = (self.inode(codec.number_at(key, 1)) for key in self._keys(start, end, limit))
+        return [inode for inode in found if inode is not None]
+
     def lookup(self, parent: int, name: bytes) -> Inode | None:
         """The child of ``parent`` called ``name``, or None."""
         value = self._get(codec.dentry_key(parent, name))

@@ -118,7 +118,8 @@ class Transaction(Reader):
     def put(self, inode: Inode) -> None:
         """Write a record and everything derived from it.
 
-        ``directory.deepest_bytes`` never shrinks, whatever the argument says.
+        ``directory.deepest_bytes`` never shrinks and ``directory.subdirectories`` is counted here, whatever the
+        argument says.
 
         Raises StaleInode when the parent does not exist, NotADirectory when it is none.
         """
@@ -127,9 +128,11 @@ class Transaction(Reader):
         if previous is None:
             self.counters.inodes += 1
         elif previous.directory is not None and inode.directory is not None:
-            deepest = previous.directory.deepest_bytes
-            if deepest > inode.directory.deepest_bytes:
-                inode = _replace(inode, directory=_replace(inode.directory, deepest_bytes=deepest))
+            deepest = max(previous.directory.deepest_bytes, inode.directory.deepest_bytes)
+            counted = previous.directory.subdirectories
+            if (deepest, counted) != (inode.directory.deepest_bytes, inode.directory.subdirectories):
+                details = _replace(inode.directory, deepest_bytes=deepest, subdirectories=counted)
+                inode = _replace(inode, directory=details)
         if previous is None or previous.parent != inode.parent or previous.name != inode.name:
             self._move(previous, inode)
         old_remote = None if previous is None or previous.remote is None else previous.remote.key
@@ -140,6 +143,8 @@ class Transaction(Reader):
         self._write(previous, inode)
         if inode.parent:
             self._bubble(previous, inode)
+        if inode.directory is not None:
+            self._count_subdirectory(0 if previous is None else previous.parent, inode.parent)
 
     def remove(self, ino: int) -> None:
         """Forget an inode for good: its record and all that hangs on it.
@@ -151,6 +156,8 @@ class Transaction(Reader):
             raise DirectoryNotEmpty(f"inode {ino} has children")
         if previous.parent:
             self._unlink(previous)
+            if previous.is_directory:
+                self._count_subdirectory(previous.parent, 0)
         elif ino != ROOT_INO:
             self.changes[codec.orphan_key(ino)] = None
             self.counters.orphans -= 1
@@ -230,6 +237,17 @@ class Transaction(Reader):
         elif ino != ROOT_INO and (previous is None or previous.parent):
             self.changes[codec.orphan_key(ino)] = b""
             self.counters.orphans += 1
+
+    def _count_subdirectory(self, old_parent: int, new_parent: int) -> None:
+        """A directory went from one parent to another (0: none); st_nlink of both follows."""
+        if old_parent == new_parent:
+            return
+        for ino, change in ((old_parent, -1), (new_parent, 1)):
+            parent = self.inode(ino) if ino else None
+            if parent is not None and parent.directory is not None:
+                details = parent.directory
+                counted = _replace(details, subdirectories=max(0, details.subdirectories + change))
+                self._write(parent, _replace(parent, directory=counted))
 
     def _unlink(self, previous: Inode) -> None:
         key = codec.dentry_key(previous.parent, previous.name)

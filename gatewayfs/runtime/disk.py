@@ -90,13 +90,6 @@ class Disk:
         if now - started > SLOW_WRITE_S:
             self._slow_until = now + SLOW_FOR_S
 
-    async def datasync(self, file: OpenFile) -> None:
-        """Bytes and size of ``file`` survive power loss from here on. Raises LocalError."""
-        try:
-            await self._offload.run(_fdatasync, file)
-        except OSError as problem:
-            raise translated(problem, "fdatasync") from problem
-
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
@@ -107,10 +100,6 @@ def _fallocate(fd: int, mode: int, offset: int, length: int) -> None:
     if _libc.fallocate(fd, mode, offset, length) != 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
-
-
-def _fdatasync(file: OpenFile) -> None:
-    os.fdatasync(file.fd)
 
 
 def punch_hole(file: OpenFile, offset: int, length: int) -> None:

@@ -102,7 +102,6 @@ class Files:
         """Everything written so far survives power loss."""
         content = self._handle(number).content
         await content.persist()
-        await content.datasync()
         await self._share.meta.sync()
         self._share.notice(content.ino)
 
@@ -163,17 +162,22 @@ class Files:
             inode = self._share.meta.require(content.ino)
         except FsError as problem:
             raise Unavailable(f"gone from the bucket: {moved}") from problem
-        if content.stale:
-            content.opens -= 1
-            content.writers -= handle.writable
-            self._share.cache.release(content)
-            handle.content = self._share.cache.acquire(inode)
-            handle.content.opens += 1
-            handle.content.writers += handle.writable
+        if self._share.cache.live(content.ino) is not content:
+            self._move(handle, self._share.cache.acquire(inode))
         try:
             return await handle.content.read(offset, length)
         except BucketMovedOn as again:
             raise Unavailable(f"keeps changing in the bucket: {again}") from again
+
+    def _move(self, handle: Handle, content: Content) -> None:
+        """The handle goes on with another generation of the file's bytes."""
+        old = handle.content
+        old.opens -= 1
+        old.writers -= handle.writable
+        content.opens += 1
+        content.writers += handle.writable
+        handle.content = content
+        self._share.cache.release(old)
 
     def _handle(self, number: int) -> Handle:
         try:

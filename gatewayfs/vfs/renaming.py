@@ -12,6 +12,7 @@ from gatewayfs.errors import (
     EntryExists,
     InvalidArgument,
     IsADirectory,
+    NameTooLong,
     NoEntry,
     NotADirectory,
 )
@@ -123,25 +124,27 @@ class Renaming:
         share.check_key(parent, new_name)
         if not moved.is_directory or moved.directory is None:
             return
-        new_bytes = len(share.meta.key_of(parent).encode()) + len(new_name) + 1
-        old_bytes = len(share.meta.key_of(moved).encode())
-        if new_bytes > old_bytes:
-            share.check_key(parent, new_name, below_bytes=await self._longest_below(moved))
+        # Everything below must be known: for the keys' lengths now, and so that the reconciler moves all of it later.
+        await share.refresh.ensure_tree_listed(moved.ino)
+        current = share.meta.require(moved.ino)
+        below = current.directory.deepest_bytes if current.directory is not None else 0
+        try:
+            share.check_key(share.directory(new_parent), new_name, below_bytes=below)
+        except NameTooLong:
+            # The bound remembers the longest path there ever was; only the present ones count.
+            share.check_key(share.directory(new_parent), new_name, below_bytes=await self._longest_below(current))
 
     async def _longest_below(self, top: Inode) -> int:
-        """Length of the longest path below a directory, relative to it; asks the bucket about what was never listed."""
+        """Length of the longest path below a directory, relative to it."""
         meta = self._share.meta
         longest = 0
         waiting = [(top, 0)]
         while waiting:
             directory, depth = waiting.pop()
-            if directory.directory is not None and not directory.directory.complete:
-                longest = max(longest, depth + await self._share.refresh.longest_below(directory.ino))
             after = 0
             while batch := meta.children(directory.ino, after, 500):
                 after = batch[-1]
-                for ino in batch:
-                    child = meta.require(ino)
+                for child in filter(None, map(meta.inode, batch)):
                     reach = depth + len(child.name) + child.is_directory
                     longest = max(longest, reach)
                     if child.is_directory:

@@ -9,7 +9,7 @@ import msgspec
 from gatewayfs.cache.content import ContentCache
 from gatewayfs.errors import IsADirectory, NameTooLong, NoEntry, NotADirectory
 from gatewayfs.meta.env import MetaStore, Transaction
-from gatewayfs.meta.paths import check_name
+from gatewayfs.meta.paths import checked_name
 from gatewayfs.meta.schema import Directory, Doomed, Inode
 from gatewayfs.refresh.refresher import Refresh
 from gatewayfs.runtime.clock import Clock
@@ -46,7 +46,7 @@ class Share:
             BadName, NameTooLong: no such name can exist here.
             Unavailable: only the bucket knows, and it does not answer.
         """
-        check_name(name)
+        checked_name(name)
         directory = self.directory(parent)
         found = self.meta.lookup(parent, name)
         if found is None and directory.directory is not None and not directory.directory.complete:

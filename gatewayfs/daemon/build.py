@@ -1,0 +1,227 @@
+"""Every part of one share, each given what it needs.
+
+The only place that knows which class stands behind which protocol. Parts are built bottom up; what lower parts need
+from higher ones (telling the kernel, flushing a live file, listing a directory) is handed down as callables.
+"""
+
+import logging
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import trio
+
+from gatewayfs.cache.content import ContentCache
+from gatewayfs.config import ShareConfig
+from gatewayfs.conflict import Policy
+from gatewayfs.fuse.notify import KernelNotifier
+from gatewayfs.fuse.operations import Operations
+from gatewayfs.meta.env import MetaStore
+from gatewayfs.refresh.refresher import Refresh
+from gatewayfs.refresh.settings import RefreshSettings
+from gatewayfs.runtime.clock import Clock, SystemClock
+from gatewayfs.runtime.offload import Offload
+from gatewayfs.s3.attributes import ShareDefaults
+from gatewayfs.s3.capabilities import probe
+from gatewayfs.s3.boto import StoreOptions, resolve
+from gatewayfs.s3.client import HttpObjectStore
+from gatewayfs.s3.metered import MeteredStore
+from gatewayfs.s3.retrying import RetryingStore
+from gatewayfs.s3.store import Capabilities
+from gatewayfs.upload.settings import UploadHooks, UploadSettings
+from gatewayfs.upload.uploader import Uploader
+from gatewayfs.vfs.filesystem import Filesystem
+from gatewayfs.vfs.share import Share
+
+log = logging.getLogger(__name__)
+
+DISK_THREADS = 16
+"""Threads for the cache disk: enough for an SSD's queue; each read that has to wait takes one."""
+
+CAPABILITIES = "capabilities"
+"""Setting: what the store honours, as probed."""
+
+
+@dataclass(slots=True)
+class Parts:
+    """The running share."""
+
+    config: ShareConfig
+    clock: Clock
+    meta: MetaStore
+    http: HttpObjectStore
+    store: MeteredStore
+    cache: ContentCache
+    refresh: Refresh
+    uploader: Uploader
+    filesystem: Filesystem
+    notifier: KernelNotifier
+    operations: Operations
+    disk_offload: Offload
+
+
+class Background:
+    """Starts small disk jobs (giving space back) in threads without waiting for them."""
+
+    def __init__(self, offload: Offload) -> None:
+        self._offload = offload
+        self._send, self._receive = trio.open_memory_channel[Callable[[], None]](1 << 20)
+
+    def __call__(self, job: Callable[[], None]) -> None:
+        self._send.send_nowait(job)
+
+    async def run(self) -> None:
+        """Do the jobs, one after the other; a failed one is logged (its space is lost until the next start)."""
+        async for job in self._receive:
+            try:
+                await self._offload.run(job)
+            except OSError:
+                log.exception("could not give cache space back")
+
+
+def open_store(config: ShareConfig, clock: Clock) -> HttpObjectStore:
+    """The bucket's client; no request is made. Raises UserError (no credentials, unusable endpoint)."""
+    options = config.s3
+    connection = resolve(
+        config.share.bucket,
+        StoreOptions(
+            endpoint_url=options.endpoint_url or "",
+            region=options.region or "",
+            profile=options.profile or "",
+            credentials_file=str(options.credentials_file or ""),
+            addressing=options.addressing,
+            ca_bundle=str(options.ca_bundle or ""),
+        ),
+    )
+    return HttpObjectStore(
+        connection, Offload(options.connections), clock, connections_max=options.connections
+    )
+
+
+def share_defaults(config: ShareConfig) -> ShareDefaults:
+    """Attributes of objects that carry none."""
+    return ShareDefaults(
+        file_mode=config.metadata.file_mode,
+        directory_mode=config.metadata.directory_mode,
+        uid=config.metadata.uid,
+        gid=config.metadata.gid,
+    )
+
+
+def build(
+    config: ShareConfig, meta: MetaStore, http: HttpObjectStore, disk_offload: Offload, background: Background
+) -> Parts:
+    """Wire everything above the records and the store."""
+    clock = SystemClock()
+    store = MeteredStore(RetryingStore(http))
+    notifier = KernelNotifier(Offload(1))
+    cache = ContentCache(
+        config.cache.directory,
+        meta=meta,
+        store=store,
+        clock=clock,
+        offload=disk_offload,
+        background=background,
+        small_file_bytes=config.cache.small_file_bytes,
+        deadline_s=config.metadata.deadline_s,
+    )
+    late = _Late()
+    refresh = Refresh(
+        meta=meta,
+        store=store,
+        cache=cache,
+        clock=clock,
+        kernel=notifier,
+        settings=RefreshSettings(defaults=share_defaults(config), deadline_s=config.metadata.deadline_s),
+        notice=late.notice,
+    )
+    uploader = Uploader(
+        meta=meta,
+        store=store,
+        cache=cache,
+        clock=clock,
+        rng=random.Random(),
+        settings=_upload_settings(config),
+        hooks=UploadHooks(
+            ensure_listed=refresh.ensure_listed,
+            flush_live=late.flush_live,
+            kernel=notifier,
+            event=log_event,
+        ),
+        capabilities=stored_capabilities(meta),
+    )
+    filesystem = Filesystem(
+        Share(
+            meta=meta,
+            cache=cache,
+            refresh=refresh,
+            clock=clock,
+            notice=uploader.notice,
+            notice_doomed=uploader.notice_doomed,
+        )
+    )
+    late.uploader, late.filesystem = uploader, filesystem
+    return Parts(
+        config=config,
+        clock=clock,
+        meta=meta,
+        http=http,
+        store=store,
+        cache=cache,
+        refresh=refresh,
+        uploader=uploader,
+        filesystem=filesystem,
+        notifier=notifier,
+        operations=Operations(filesystem, config.metadata.kernel_timeout_s),
+        disk_offload=disk_offload,
+    )
+
+
+class _Late:
+    """What lower parts need of higher ones, filled in when those exist."""
+
+    uploader: Uploader
+    filesystem: Filesystem
+
+    def notice(self, ino: int) -> None:
+        self.uploader.notice(ino)
+
+    async def flush_live(self, ino: int) -> None:
+        await self.filesystem.files.persist(ino)
+
+
+def log_event(event: Mapping[str, Any]) -> None:
+    """Events go to the log until somebody subscribes to them (notifications are a later part)."""
+    details = " ".join(f"{name}={value}" for name, value in event.items() if name != "event")
+    log.info("%s %s", event.get("event", "event"), details)
+
+
+def stored_capabilities(meta: MetaStore) -> Capabilities:
+    """What an earlier probe found; the cautious default before the first."""
+    raw = meta.setting(CAPABILITIES)
+    return msgspec.json.decode(raw, type=Capabilities) if raw else Capabilities()
+
+
+async def learn_capabilities(meta: MetaStore, http: HttpObjectStore, config: ShareConfig) -> None:
+    """Probe once what the store honours, and remember it. A bucket we may not write tells nothing; then not."""
+    found = await probe(http, config.share.prefix)
+    with meta.transaction() as tx:
+        tx.put_setting(CAPABILITIES, msgspec.json.encode(found))
+    log.info("the store honours: %s", found)
+
+
+def _upload_settings(config: ShareConfig) -> UploadSettings:
+    upload = config.upload
+    return UploadSettings(
+        settle_s=upload.settle_s,
+        settle_max_s=upload.settle_max_s,
+        part_bytes=upload.part_size_bytes,
+        workers=upload.workers,
+        inflight_bytes_max=upload.memory_bytes,
+        conflict_policy=Policy(upload.conflicts),
+        gateway_name=config.share.name,
+        guess_mime_type=upload.guess_mime_type,
+        defaults=share_defaults(config),
+    )

@@ -1,0 +1,116 @@
+"""Taking a cache directory: one daemon at a time, one bucket for ever.
+
+The directory holds bytes nobody else has. A second daemon on it would corrupt them; the same directory under another
+bucket would upload them to the wrong place. Both are refused before anything is touched.
+"""
+
+import contextlib
+import fcntl
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from gatewayfs.config import ShareConfig
+from gatewayfs.errors import UserError
+from gatewayfs.meta.env import MetaStore
+from gatewayfs.meta.schema import Directory, Inode
+from gatewayfs.runtime.clock import Clock
+from gatewayfs.types import ROOT_INO
+
+IDENTITY = "share"
+"""Setting: which bucket and prefix this cache belongs to."""
+
+VERIFIED = "verified"
+"""Setting: the bucket has answered once. From then on the share starts without it."""
+
+
+class Identity(msgspec.Struct, frozen=True):
+    """What a cache directory belongs to. The endpoint is not part of it: a store may move to another address."""
+
+    bucket: str
+    prefix: str
+
+
+@contextlib.contextmanager
+def locked(directory: Path) -> Iterator[None]:
+    """Hold the cache directory for this process; the lock goes with the process, however it ends.
+
+    Raises:
+        UserError: another daemon has it, or it cannot be made or written.
+    """
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as problem:
+        raise UserError(
+            f"the cache directory {directory} cannot be used: {problem.strerror}",
+            "name a writable directory on a local disk with --cache-dir",
+        ) from problem
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            owner = os.pread(lock, 32, 0).decode(errors="replace").strip() or "unknown"
+            raise UserError(
+                f"the cache directory {directory} is in use by another gateway (pid {owner})",
+                "unmount that one first, or give this one a --cache-dir of its own",
+            ) from None
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+        yield
+    finally:
+        os.close(lock)
+
+
+def claim(meta: MetaStore, config: ShareConfig, clock: Clock) -> bool:
+    """Make the records belong to this share; returns True when the bucket has never answered yet.
+
+    Raises:
+        UserError: they belong to another bucket or prefix.
+    """
+    wanted = Identity(config.share.bucket, config.share.prefix)
+    stored = meta.setting(IDENTITY)
+    if stored is not None:
+        found = msgspec.json.decode(stored, type=Identity)
+        if found != wanted:
+            raise UserError(
+                f"the cache directory {config.cache.directory} belongs to {found.bucket}/{found.prefix}, "
+                f"not to {wanted.bucket}/{wanted.prefix}",
+                "name another directory with --cache-dir; this one may hold files that are not uploaded yet",
+            )
+    if stored is None or meta.inode(ROOT_INO) is None:
+        with meta.transaction() as tx:
+            tx.put_setting(IDENTITY, msgspec.json.encode(wanted))
+            if tx.inode(ROOT_INO) is None:
+                tx.put(_root(config, clock.time_ns()))
+    return meta.setting(VERIFIED) is None
+
+
+def note_verified(meta: MetaStore) -> None:
+    """The bucket answered: later starts do not depend on it."""
+    if meta.setting(VERIFIED) is None:
+        with meta.transaction() as tx:
+            tx.put_setting(VERIFIED, b"1")
+
+
+def _root(config: ShareConfig, now_ns: int) -> Inode:
+    """The root directory. Below a prefix it has a marker object that may carry attributes; a bucket itself has none."""
+    return Inode(
+        ino=ROOT_INO,
+        parent=0,
+        name=b"",
+        mode=stat.S_IFDIR | config.metadata.directory_mode,
+        uid=config.metadata.uid,
+        gid=config.metadata.gid,
+        size=0,
+        atime_ns=now_ns,
+        mtime_ns=now_ns,
+        ctime_ns=now_ns,
+        content_revision=0,
+        meta_revision=0,
+        attributes_known=not config.share.prefix,
+        directory=Directory(complete=False, source=config.share.prefix),
+    )

@@ -1,0 +1,47 @@
+"""What an administrator should know, one line each: what is wrong, and its cure (promise P8)."""
+
+from collections import Counter
+from datetime import UTC, datetime
+
+from gatewayfs.meta.env import MetaStatistics
+from gatewayfs.refresh.settings import RefreshStatistics
+from gatewayfs.upload.status import UploadStatus
+
+FREE_BYTES_LOW = 256 << 20
+"""Below this the next big write will be refused."""
+
+
+def problems(
+    upload: UploadStatus, meta: MetaStatistics, refresh: RefreshStatistics, free_bytes: int
+) -> list[str]:
+    """All of them, the most serious first; empty when all is well."""
+    found = []
+    if meta.commit_error:
+        found.append(f"records are not being committed: {meta.commit_error}; free space on the cache disk")
+    if meta.failed_data_paths:
+        found.append(f"the cache disk lost bytes of {len(meta.failed_data_paths)} files; replace the disk, see docs/recovery")
+    if meta.recovery_log_stale:
+        found.append(f"the recovery log is behind: {meta.recovery_log_stale}; it catches up when the disk writes again")
+    if free_bytes < FREE_BYTES_LOW:
+        found.append(f"the cache disk has only {free_bytes >> 20} MiB left; free space on it")
+    if upload.unreachable is not None:
+        since = datetime.fromtimestamp(upload.unreachable.since_ns / 1e9, UTC).isoformat(timespec="seconds")
+        found.append(
+            f"the bucket does not answer since {since}: {upload.unreachable.reason}; "
+            "writes are queued, cached files are served"
+        )
+    for reason, count in Counter(entry.parked.reason for entry in upload.parked).most_common():
+        found.append(f"{count} files wait for you: {reason}; cure it, they are tried again daily and by `gatewayfs drain`")
+    if upload.conflicts:
+        found.append(f"{upload.conflicts} conflicts: both versions are kept, look for names with .conflict-")
+    if refresh.unrepresentable:
+        found.append(
+            f"{refresh.unrepresentable} keys cannot be file names and are not shown, for example "
+            f"{refresh.unrepresentable_examples[-1]!r}; rename them in the bucket"
+        )
+    if refresh.shadowed:
+        found.append(
+            f"{refresh.shadowed} objects are hidden by a directory of the same name, for example "
+            f"{refresh.shadowed_examples[-1]!r}; rename one of them in the bucket"
+        )
+    return found

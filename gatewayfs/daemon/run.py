@@ -1,0 +1,187 @@
+"""The life of a gateway: start, serve, stop.
+
+Start: take the cache directory, replay the journal, (first time only) ask the bucket, mount, say ready.
+Stop: unmount so that no call comes in any more, record what is open, end the workers, commit, let go. A stop never
+drains: what is queued is durable and goes on at the next start; `gatewayfs umount` drains before it asks for the stop.
+"""
+
+import contextlib
+import logging
+import os
+import signal
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import trio
+
+from gatewayfs._version import __version__
+from gatewayfs.config import ShareConfig
+from gatewayfs.control.registry import Registration, Registry, runtime_directory
+from gatewayfs.control.server import ControlServer
+from gatewayfs.daemon.build import DISK_THREADS, Background, Parts, build, learn_capabilities, open_store, stored_capabilities
+from gatewayfs.daemon.claim import claim, locked, note_verified
+from gatewayfs.daemon.service import Service
+from gatewayfs.errors import CorruptRecord, LocalError, StoreError, UserError
+from gatewayfs.fuse import session
+from gatewayfs.meta.env import MetaStore
+from gatewayfs.runtime import systemd
+from gatewayfs.runtime.clock import SystemClock
+from gatewayfs.runtime.offload import Offload
+from gatewayfs.s3.client import HttpObjectStore
+
+log = logging.getLogger(__name__)
+
+FIRST_ANSWER_S = 15.0
+"""How long the very first mount of a bucket waits for it: a wrong name or key must be told, not mounted."""
+
+
+def run_daemon(config: ShareConfig, mountpoint: Path, *, ready: Callable[[], None]) -> int:
+    """Serve one share until it is unmounted or told to stop; returns the exit code.
+
+    Args:
+        mountpoint: an existing directory, checked by the caller (``gatewayfs.mountpoint``).
+        ready: called once the mount serves.
+
+    Raises:
+        UserError: the share cannot start; names the thing and the cure.
+    """
+    with locked(config.cache.directory):
+        trio.run(_main, config, mountpoint, ready, strict_exception_groups=True)
+    return 0
+
+
+async def _main(config: ShareConfig, mountpoint: Path, ready: Callable[[], None]) -> None:
+    clock = SystemClock()
+    disk_offload = Offload(DISK_THREADS)
+    http = open_store(config, clock)
+    meta = _open_meta(config, clock, disk_offload)
+    background = Background(disk_offload)
+    try:
+        if claim(meta, config, clock):
+            await _first_answer(http, config)
+            await learn_capabilities(meta, http, config)
+            note_verified(meta)
+        http.capabilities = stored_capabilities(meta)
+        parts = build(config, meta, http, disk_offload, background)
+        await _serve(parts, background, mountpoint, ready)
+    finally:
+        with trio.CancelScope(shield=True):
+            await meta.checkpoint()
+        meta.close()
+        http.close()
+
+
+def _open_meta(config: ShareConfig, clock: SystemClock, offload: Offload) -> MetaStore:
+    try:
+        return MetaStore.open(config.cache.directory, prefix=config.share.prefix, clock=clock, offload=offload)
+    except CorruptRecord as problem:
+        raise UserError(
+            f"the records in {config.cache.directory} are damaged: {problem}",
+            f"gatewayfs recover --cache-dir {config.cache.directory} rebuilds every file that is not uploaded yet",
+        ) from problem
+    except LocalError as problem:
+        raise UserError(f"the cache directory {config.cache.directory} cannot be used: {problem}") from problem
+
+
+async def _first_answer(http: HttpObjectStore, config: ShareConfig) -> None:
+    """A bucket that never answered must answer now."""
+    where = f"bucket {config.share.bucket} at {http.endpoint_url}"
+    try:
+        with trio.fail_after(FIRST_ANSWER_S):
+            await http.check_bucket(config.share.prefix)
+    except trio.TooSlowError:
+        raise UserError(
+            f"{where} did not answer within {FIRST_ANSWER_S:g} s",
+            "check the endpoint and the network; later mounts of this cache directory start without it",
+            exit_code=4,
+        ) from None
+    except StoreError as problem:
+        raise UserError(
+            f"{where}: {problem}",
+            "gatewayfs doctor tells what is wrong with the endpoint, the bucket or the credentials",
+            exit_code=4 if problem.transient else 1,
+        ) from problem
+
+
+async def _serve(parts: Parts, background: Background, mountpoint: Path, ready: Callable[[], None]) -> None:
+    filesystem = parts.filesystem
+    if orphans := filesystem.remove_orphans():
+        log.info("removed %d files that were unlinked while open when the last gateway ended", orphans)
+    async with _mounted(parts, mountpoint), trio.open_nursery() as nursery:
+        stop = trio.Event()
+        service = Service(parts, mountpoint, stop)
+        nursery.start_soon(background.run)
+        nursery.start_soon(parts.notifier.run)
+        nursery.start_soon(_signals, stop)
+        await nursery.start(parts.meta.run)
+        await nursery.start(parts.refresh.run)
+        nursery.start_soon(parts.cache.count_packs, service.inodes_after)
+        async with _registered(parts, mountpoint, service, nursery):
+            nursery.start_soon(_session, stop)
+            await nursery.start(parts.uploader.run)
+            systemd.notify(f"READY=1\nSTATUS=serving {mountpoint}")
+            log.info("gatewayfs %s serves %s on %s", __version__, _source(parts.config), mountpoint)
+            ready()
+            await stop.wait()
+        systemd.notify("STOPPING=1")
+        log.info("stopping")
+        session.stop()
+        await filesystem.files.persist_all()
+        nursery.cancel_scope.cancel()
+    parts.cache.close()
+
+
+async def _session(stop: trio.Event) -> None:
+    """Serve the kernel; an unmount from outside ends the daemon."""
+    try:
+        await session.serve()
+    finally:
+        stop.set()
+
+
+@contextlib.asynccontextmanager
+async def _mounted(parts: Parts, mountpoint: Path) -> AsyncIterator[None]:
+    session.mount(parts.operations, mountpoint, _source(parts.config), parts.config.mount.fuse_options)
+    try:
+        yield
+    finally:
+        session.unmount()
+
+
+@contextlib.asynccontextmanager
+async def _registered(
+    parts: Parts, mountpoint: Path, service: Service, nursery: trio.Nursery
+) -> AsyncIterator[None]:
+    """Listen on the control socket, and be found by the command line."""
+    config = parts.config
+    registry = Registry(runtime_directory())
+    registry.prepare()
+    socket = registry.socket_path(config.share.name)
+    entry = registry.register(
+        Registration(
+            share=config.share.name,
+            mountpoint=str(mountpoint),
+            pid=os.getpid(),
+            socket=str(socket),
+            cache_directory=str(config.cache.directory),
+            bucket=config.share.bucket,
+            prefix=config.share.prefix,
+            started=service.started_text,
+        )
+    )
+    try:
+        await nursery.start(ControlServer(socket, service.handlers()).serve)
+        yield
+    finally:
+        registry.unregister(entry)
+
+
+async def _signals(stop: trio.Event) -> None:
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as received:
+        async for number in received:
+            log.info("got %s", signal.Signals(number).name)
+            stop.set()
+
+
+def _source(config: ShareConfig) -> str:
+    return f"{config.share.bucket}/{config.share.prefix}".rstrip("/")
