@@ -12,7 +12,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from gatewayfs.errors import BadResponse, ObjectArchived, ObjectNotFound, RangeNotSatisfiable, UploadNotFound
+from gatewayfs.errors import (
+    BadResponse,
+    ObjectArchived,
+    ObjectNotFound,
+    RangeNotSatisfiable,
+    StoreError,
+    UploadNotFound,
+)
 from gatewayfs.runtime.clock import Clock
 from gatewayfs.runtime.offload import Offloader
 from gatewayfs.s3 import xml
@@ -230,6 +237,22 @@ class HttpObjectStore:
             await self._perform(call, _ignore)
         except ObjectNotFound:
             return
+
+    async def purge(self, key: ObjectKey) -> None:
+        """Delete every version and delete marker of ``key``; where versions cannot be listed, just the object."""
+        query = {"versions": "", "prefix": key, "encoding-type": "url"}
+        call = Call("ListObjectVersions", "GET", None, query=query, expect=Expect(LIST_BYTES_MAX))
+        try:
+            found = await self._perform(call, lambda reply: xml.parse_versions(reply.body))
+        except StoreError as error:
+            if error.transient:
+                raise
+            found = []
+        versions = [version for name, version in found if name == key and version != "null"]
+        for version in versions:
+            await self._perform(Call("DeleteObject", "DELETE", key, query={"versionId": version}), _ignore)
+        if not versions:
+            await self.delete(key)
 
     # ----------------------------------------------------------------------- multipart
 

@@ -99,6 +99,17 @@ def parse_uploads(body: bytes) -> tuple[list[PendingUpload], tuple[str, str]]:
     return uploads, (decode(_required(root, "NextKeyMarker")), _text(root, "NextUploadIdMarker"))
 
 
+def parse_versions(body: bytes) -> list[tuple[str, str]]:
+    """Return (key, version id) of every version and delete marker in a ListVersionsResult."""
+    root = _document(body, "ListVersionsResult")
+    decode = _decoder(root)
+    return [
+        (decode(_required(item, "Key")), _text(item, "VersionId"))
+        for kind in ("Version", "DeleteMarker")
+        for item in _children(root, kind)
+    ]
+
+
 def completion_document(parts: Sequence[Part]) -> bytes:
     """Return the body of a CompleteMultipartUpload request."""
     rows = "".join(

@@ -4,7 +4,8 @@ It answers as AWS documents S3 to answer (md5 etags, md5-of-md5s-N for multipart
 metadata, 1024-byte keys, versions and delete markers), and tests/contract holds it to what real servers do. Every
 effect happens in one synchronous step after a checkpoint, so requests never interleave halfway.
 
-``capabilities`` plays lesser stores: a condition whose flag is off is ignored, as such stores ignore it.
+``honours`` plays lesser stores: a condition whose flag is off is ignored, as such stores ignore it. ``capabilities`` is
+what its user believes about it (the probe sets that).
 ``requests`` logs every call; ``foreign_put`` and ``foreign_delete`` are other people changing the bucket, unlogged.
 """
 
@@ -123,6 +124,7 @@ class FakeObjectStore:
         self._history: SortedDict = SortedDict()  # ObjectKey -> list[StoredObject], oldest first
         self._uploads: dict[str, _Upload] = {}
         self._ids = itertools.count(1)
+        self.honours = capabilities
         self.capabilities = capabilities
         self.requests: list[tuple[str, str]] = []
 
@@ -244,7 +246,7 @@ class FakeObjectStore:
         data = read_body(body)
         await self._begin("put", key)
         _check_request("PutObject", key, metadata)
-        self._check(condition, key, "PutObject", self.capabilities.put_if_match, self.capabilities.put_if_none_match)
+        self._check(condition, key, "PutObject", self.honours.put_if_match, self.honours.put_if_none_match)
         stored = self._append(StoredObject(key, data, _md5(data), self._now_ns(), dict(metadata), headers))
         return PutResult(stored.etag, stored.version_id)
 
@@ -260,7 +262,7 @@ class FakeObjectStore:
     ) -> PutResult:
         await self._begin("copy", key)
         _check_request("CopyObject", key, metadata or {})
-        honoured = self.capabilities.copy_if_match
+        honoured = self.honours.copy_if_match
         self._check(condition, key, "CopyObject", honoured, honoured)
         original = self._copy_source(source, source_etag, "CopyObject")
         if len(original.data) > COPY_BYTES_MAX:
@@ -276,8 +278,12 @@ class FakeObjectStore:
     async def delete(self, key: ObjectKey, *, condition: Condition = UNCONDITIONAL) -> None:
         await self._begin("delete", key)
         if self._is_there(key):
-            self._check(condition, key, "DeleteObject", self.capabilities.delete_if_match, False)
+            self._check(condition, key, "DeleteObject", self.honours.delete_if_match, False)
         self._remove(key)
+
+    async def purge(self, key: ObjectKey) -> None:
+        await self._begin("purge", key)
+        self._history.pop(key, None)
 
     async def create_multipart(
         self, key: ObjectKey, metadata: Mapping[str, str], headers: ObjectHeaders = ObjectHeaders()
@@ -305,7 +311,7 @@ class FakeObjectStore:
         source_etag: ETag | None,
     ) -> Part:
         await self._begin("copy_part", key)
-        if not self.capabilities.part_copy:
+        if not self.honours.part_copy:
             raise StoreRefused(
                 "not implemented", operation="UploadPartCopy", key=key, code="NotImplemented", status=501
             )
@@ -319,7 +325,7 @@ class FakeObjectStore:
     ) -> PutResult:
         await self._begin("complete_multipart", key)
         upload = self._upload(key, upload_id, "CompleteMultipartUpload")
-        flags = self.capabilities
+        flags = self.honours
         self._check(condition, key, "CompleteMultipartUpload", flags.complete_if_match, flags.complete_if_match)
         chunks = self._chosen_parts(upload, parts)
         digests = b"".join(hashlib.md5(chunk).digest() for chunk in chunks)
@@ -366,13 +372,15 @@ class FakeObjectStore:
 
     def _readable(self, key: ObjectKey, if_match: ETag | None) -> StoredObject:
         stored = self._current(key, "GetObject")
-        if if_match is not None and stored.etag != if_match:
+        if if_match is not None and not self._matches(stored, if_match):
             raise _precondition_failed("GetObject", key)
         return _not_archived(stored, "GetObject")
 
     def _copy_source(self, source: ObjectKey, source_etag: ETag | None, operation: str) -> StoredObject:
         original = _not_archived(self._current(source, operation), operation)
-        if source_etag is not None and self.capabilities.copy_source_if_match and original.etag != source_etag:
+        if not self.honours.copy_source_if_match:
+            source_etag = None
+        if source_etag is not None and not self._matches(original, source_etag):
             raise _precondition_failed(operation, source)
         return original
 
@@ -380,11 +388,17 @@ class FakeObjectStore:
         """Raise when a condition fails that this store honours (``match``: If-Match, ``none_match``: If-None-Match)."""
         if condition.absent and none_match and self._is_there(key):
             raise _precondition_failed(operation, key)
-        if condition.match is not None and match and self._current(key, operation).etag != condition.match:
+        if condition.match is not None and match and not self._matches(self._current(key, operation), condition.match):
             raise _precondition_failed(operation, key)
 
+    def _matches(self, stored: StoredObject, etag: ETag) -> bool:
+        # A store that only compares bare etags never finds one that came in quotes.
+        if self.capabilities.quoted_if_match and not self.honours.quoted_if_match:
+            return False
+        return stored.etag == etag
+
     def _append(self, stored: StoredObject) -> StoredObject:
-        if self.capabilities.versioning:
+        if self.honours.versioning:
             stored = replace(stored, version_id=f"version-{next(self._ids)}")
             self._history.setdefault(stored.key, []).append(stored)
         else:
@@ -392,7 +406,7 @@ class FakeObjectStore:
         return self._latest(stored.key)
 
     def _remove(self, key: ObjectKey) -> None:
-        if self.capabilities.versioning:
+        if self.honours.versioning:
             self._append(StoredObject(key, b"", ETag(""), self._now_ns(), delete_marker=True))
         else:
             self._history.pop(key, None)

@@ -1,0 +1,190 @@
+"""What this store honours: asked once per bucket, with two scratch objects, because documentation cannot be trusted.
+
+Stores differ most in conditions. One that ignores If-Match overwrites other people's work with a friendly 200, one
+(Ceph 16) refuses the right etag when it has quotes. So every condition is shown a wrong etag, which must be refused,
+and where all uploads depend on it also the right one, which must be accepted.
+
+The scratch objects lie below the share's prefix, where we may write if anywhere, and go away whatever happens, in a
+versioned bucket with all their versions.
+"""
+
+import logging
+from collections.abc import Awaitable
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from typing import Protocol, TypeVar
+
+import trio
+
+from gatewayfs.errors import PreconditionFailed, StoreAccessDenied, StoreError
+from gatewayfs.s3.store import Capabilities, Condition, InlineBody, ObjectStore
+from gatewayfs.types import ETag, ObjectKey
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+PROBE_NAME = ".gatewayfs-probe-"
+CLEANUP_S_MAX = 30.0
+WRONG = ETag("0" * 32)
+FIRST = InlineBody(b"gatewayfs asks what this store honours\n")
+SECOND = InlineBody(b"gatewayfs asks again\n")
+
+
+class ProbedStore(ObjectStore, Protocol):
+    """A store that can be asked: requests follow its ``capabilities``, and ``purge`` leaves no version behind."""
+
+    capabilities: Capabilities
+
+    async def purge(self, key: ObjectKey) -> None:
+        """Delete every version and delete marker of ``key``."""
+        ...
+
+
+class _Answer(Enum):
+    DONE = "done"
+    REFUSED = "refused"  # the condition did its work
+    UNSUPPORTED = "unsupported"
+
+
+async def probe(store: ProbedStore, prefix: str, token: str) -> Capabilities:
+    """Find out what ``store`` honours, and leave the result in ``store.capabilities`` too.
+
+    Args:
+        prefix: the share's prefix, "" or ending with "/".
+        token: makes the scratch keys unique; some random letters.
+
+    A bucket we may not write to yields ``probed=False``. Raises StoreError: the store does not answer properly now.
+    """
+    session = _Probe(store, ObjectKey(f"{prefix}{PROBE_NAME}{token}"))
+    try:
+        return await session.run()
+    except StoreAccessDenied:
+        store.capabilities = Capabilities()
+        return store.capabilities
+    finally:
+        with trio.move_on_after(CLEANUP_S_MAX, shield=True):
+            await session.clean_up()
+
+
+@dataclass(slots=True)
+class _Probe:
+    store: ProbedStore
+    key: ObjectKey
+    etag: ETag = WRONG
+    uploads: list[tuple[ObjectKey, str]] = field(default_factory=list)
+    written: bool = False
+
+    @property
+    def other(self) -> ObjectKey:
+        return ObjectKey(self.key + "-copy")
+
+    async def run(self) -> Capabilities:
+        self.store.capabilities = Capabilities()
+        none_match = await self._put_if_none_match()
+        put_match, quoted = await self._put_if_match()
+        self.store.capabilities = replace(self.store.capabilities, quoted_if_match=quoted)
+        self.store.capabilities = Capabilities(
+            put_if_none_match=none_match,
+            put_if_match=put_match,
+            quoted_if_match=quoted,
+            complete_if_match=await self._complete_if_match(),
+            copy_source_if_match=await self._copy_source_if_match(),
+            copy_if_match=await self._copy_if_match(),
+            delete_if_match=await self._delete_if_match(),
+            part_copy=await self._part_copy(),
+            versioning=bool((await self.store.head(self.key)).version_id),
+            probed=True,
+        )
+        return self.store.capabilities
+
+    async def _put_if_none_match(self) -> bool:
+        absent = Condition(absent=True)
+        self.written = True
+        try:
+            self.etag = (await self.store.put(self.key, FIRST, {}, condition=absent)).etag
+        except StoreAccessDenied:
+            raise
+        except StoreError as error:
+            if error.transient:
+                raise
+            self.etag = (await self.store.put(self.key, FIRST, {})).etag
+        return await _ask(self.store.put(self.key, FIRST, {}, condition=absent)) is _Answer.REFUSED
+
+    async def _put_if_match(self) -> tuple[bool, bool]:
+        """Return (honoured, quoted). Leaves an object at the key, ``etag`` its etag."""
+        wrong = await _ask(self.store.put(self.key, FIRST, {}, condition=Condition(match=WRONG)))
+        if wrong is not _Answer.REFUSED:
+            return False, True
+        for quoted in (True, False):
+            self.store.capabilities = replace(self.store.capabilities, quoted_if_match=quoted)
+            condition = Condition(match=self.etag)
+            if await _ask(self.store.put(self.key, FIRST, {}, condition=condition)) is _Answer.DONE:
+                return True, quoted
+        return False, True
+
+    async def _complete_if_match(self) -> bool:
+        async def complete(match: ETag) -> _Answer:
+            upload_id = await self.store.create_multipart(self.key, {})
+            self.uploads.append((self.key, upload_id))
+            part = await self.store.upload_part(self.key, upload_id, 1, FIRST)
+            condition = Condition(match=match)
+            return await _ask(self.store.complete_multipart(self.key, upload_id, [part], condition=condition))
+
+        if await complete(WRONG) is not _Answer.REFUSED:
+            return False
+        honoured = await complete(self.etag) is _Answer.DONE
+        self.etag = (await self.store.head(self.key)).etag
+        return honoured
+
+    async def _copy_source_if_match(self) -> bool:
+        self.etag = (await self.store.head(self.key)).etag
+        wrong = await _ask(self.store.copy(self.key, self.other, source_etag=WRONG))
+        right = await _ask(self.store.copy(self.key, self.other, source_etag=self.etag))
+        return (wrong, right) == (_Answer.REFUSED, _Answer.DONE)
+
+    async def _copy_if_match(self) -> bool:
+        await self.store.put(self.other, SECOND, {})
+        answers = [
+            await _ask(self.store.copy(self.key, self.other, source_etag=None, condition=condition))
+            for condition in (Condition(absent=True), Condition(match=WRONG))
+        ]
+        return answers == [_Answer.REFUSED, _Answer.REFUSED]
+
+    async def _delete_if_match(self) -> bool:
+        etag = (await self.store.put(self.other, SECOND, {})).etag
+        wrong = await _ask(self.store.delete(self.other, condition=Condition(match=WRONG)))
+        right = await _ask(self.store.delete(self.other, condition=Condition(match=etag)))
+        return (wrong, right) == (_Answer.REFUSED, _Answer.DONE)
+
+    async def _part_copy(self) -> bool:
+        upload_id = await self.store.create_multipart(self.other, {})
+        self.uploads.append((self.other, upload_id))
+        size = (await self.store.head(self.key)).size
+        copied = self.store.copy_part(self.other, upload_id, 1, self.key, 0, size, source_etag=None)
+        return await _ask(copied) is _Answer.DONE
+
+    async def clean_up(self) -> None:
+        if not self.written:
+            return
+        for key, upload_id in self.uploads:
+            await self._clean(self.store.abort_multipart(key, upload_id))
+        for key in (self.key, self.other):
+            await self._clean(self.store.purge(key))
+
+    async def _clean(self, removal: Awaitable[None]) -> None:
+        try:
+            await removal
+        except StoreError as error:
+            log.warning("could not remove the probe's scratch object: %s", error)
+
+
+async def _ask(request: Awaitable[T]) -> _Answer:
+    try:
+        await request
+    except PreconditionFailed:
+        return _Answer.REFUSED
+    except StoreError as error:
+        if error.transient:
+            raise
+        return _Answer.UNSUPPORTED
+    return _Answer.DONE
