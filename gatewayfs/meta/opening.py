@@ -40,7 +40,6 @@ from gatewayfs.meta.writer import (
     Committed,
     Group,
     Writer,
-    open_environment,
     translated,
 )
 from gatewayfs.runtime.disk import translated as disk_translated
@@ -67,14 +66,13 @@ FIRST_INO = 2
 class Opened:
     """The parts of a store, and what LMDB could not take yet."""
 
-    env: lmdb.Environment
     writer: Writer
     journal: Journal
     lock_fd: int
     counters: Counters
     applied: int
     next_ino: int = FIRST_INO
-    committed: Committed = Committed(0, "not written")
+    committed: Committed = field(default_factory=lambda: Committed(0, "not written"))
     pending: dict[bytes, bytes | None] = field(default_factory=dict)
     """Replayed changes that are only in memory and in their old segments."""
     pending_data: dict[str, None] = field(default_factory=dict)
@@ -118,10 +116,10 @@ def open_directory(
         lock_fd = lock(directory)
     except OSError as problem:
         raise disk_translated(problem, str(directory)) from problem
-    env: lmdb.Environment | None = None
+    writer: Writer | None = None
     try:
-        env = open_environment(directory / META, limits.map_bytes)
-        with env.begin() as txn:
+        writer = Writer(directory / META, directory / RECOVERY, limits.map_bytes)
+        with writer.env.begin() as txn:
             version = stored_version(txn.get(VERSION_KEY), schema_version)
             applied = int(txn.get(APPLIED_KEY) or b"0")
             counters = _stored_counters(txn)
@@ -129,7 +127,7 @@ def open_directory(
         journal = Journal(
             replay.directory, replay.boot, applied, 1, limits.segment_bytes, limits.segments_max, applied, applied
         )
-        opened = Opened(env, Writer(env, directory / RECOVERY), journal, lock_fd, counters, applied)
+        opened = Opened(writer, journal, lock_fd, counters, applied)
         _replay(opened, replay, directory)
         if version != schema_version:
             _migrate(opened, version, schema_version, migrations)
@@ -137,8 +135,8 @@ def open_directory(
         _settle(opened)
         _start_journal(opened, limits.segment_bytes)
     except BaseException:
-        if env is not None:
-            env.close()
+        if writer is not None:
+            writer.close()
         os.close(lock_fd)
         raise
     return opened
@@ -185,7 +183,7 @@ def _replay(opened: Opened, replay: Replay, directory: Path) -> None:
 def _commit(opened: Opened) -> None:
     """Pending changes into LMDB; a full disk leaves them pending."""
     counters = replace(opened.counters)
-    with opened.env.begin() as txn:
+    with opened.writer.env.begin() as txn:
         for key, value in opened.pending.items():
             _count(counters, key, txn.get(key), -1)
             _count(counters, key, value, 1)
@@ -234,7 +232,7 @@ def _migrate(opened: Opened, version: int, target: int, migrations: Mapping[int,
     if opened.problem is not None:
         raise opened.problem
     try:
-        with opened.env.begin(write=True) as txn:
+        with opened.writer.env.begin(write=True) as txn:
             migrate(txn, version, target, migrations)
             if version:
                 opened.counters = recount(txn)
@@ -250,7 +248,7 @@ def _identify(opened: Opened, prefix: str, boot_identity: str) -> None:
     def setting(key: bytes) -> bytes | None:
         if key in opened.pending:
             return opened.pending[key]
-        with opened.env.begin() as txn:
+        with opened.writer.env.begin() as txn:
             value: bytes | None = txn.get(key)
             return value
 

@@ -1,6 +1,6 @@
 """Questions about the namespace, the same for the store and for a transaction that sees its own writes.
 
-A subclass offers raw access (``_get``, ``_keys``); everything here is decoding and arithmetic on keys. Long walks fetch
+A subclass offers raw access (``raw``, ``keys``); everything here is decoding and arithmetic on keys. Long walks fetch
 keys in batches and look again for each batch, so they may run while the store changes: a walk sees every entry that
 existed all the while, and no entry twice.
 """
@@ -27,11 +27,12 @@ class Reader(ABC):
     """The share's prefix in the bucket: "" or ending with "/"."""
 
     @abstractmethod
-    def _get(self, key: bytes) -> bytes | None: ...
+    def raw(self, key: bytes) -> bytes | None:
+        """The value at ``key`` of any table, or None. For this package."""
 
     @abstractmethod
-    def _keys(self, start: bytes, end: bytes, limit: int) -> list[bytes]:
-        """Up to ``limit`` existing keys of one table with ``start`` <= key < ``end``, ascending."""
+    def keys(self, start: bytes, end: bytes, limit: int) -> list[bytes]:
+        """Up to ``limit`` existing keys of one table with ``start`` <= key < ``end``, ascending. For this package."""
 
     @abstractmethod
     def inode(self, ino: int) -> Inode | None:
@@ -47,12 +48,12 @@ class Reader(ABC):
     def inodes_after(self, after: int, limit: int = 500) -> list[Inode]:
         """Up to ``limit`` records with inode numbers above ``after``, ascending: for walks over everything."""
         start, end = codec.inode_key(after + 1), codec.INODE + b"\xff" * 9
-        found = (self.inode(codec.number_at(key, 1)) for key in self._keys(start, end, limit))
+        found = (self.inode(codec.number_at(key, 1)) for key in self.keys(start, end, limit))
         return [inode for inode in found if inode is not None]
 
     def lookup(self, parent: int, name: bytes) -> Inode | None:
         """The child of ``parent`` called ``name``, or None."""
-        value = self._get(codec.dentry_key(parent, name))
+        value = self.raw(codec.dentry_key(parent, name))
         if value is None:
             return None
         ino = int.from_bytes(value, "big")
@@ -64,15 +65,15 @@ class Reader(ABC):
     def children(self, parent: int, after: int = 0, limit: int = 1000) -> list[int]:
         """Up to ``limit`` inode numbers of children greater than ``after``, ascending."""
         start, end = codec.children_range(parent, after)
-        return [codec.number_at(key, 9) for key in self._keys(start, end, limit)]
+        return [codec.number_at(key, 9) for key in self.keys(start, end, limit)]
 
     def has_children(self, parent: int) -> bool:
         start, end = codec.children_range(parent, 0)
-        return bool(self._keys(start, end, 1))
+        return bool(self.keys(start, end, 1))
 
     def holder(self, key: str) -> Inode | None:
         """The inode whose bytes lie at object key ``key``, or None."""
-        value = self._get(codec.object_key(key))
+        value = self.raw(codec.object_key(key))
         if value is None:
             return None
         inode = self.inode(int.from_bytes(value, "big"))
@@ -83,7 +84,7 @@ class Reader(ABC):
     def doomed(self, key: str) -> Doomed | None:
         """The entry that condemns the object at ``key``, or None."""
         raw_key = codec.doomed_key(key)
-        value = self._get(raw_key)
+        value = self.raw(raw_key)
         if value is None:
             return None
         doomed = codec.decode_doomed(raw_key, value)
@@ -96,7 +97,7 @@ class Reader(ABC):
 
     def iter_doomed(self) -> Iterator[Doomed]:
         for key in self._walk(codec.DOOMED):
-            value = self._get(key)
+            value = self.raw(key)
             if value is not None:
                 yield codec.decode_doomed(key, value)
 
@@ -108,29 +109,29 @@ class Reader(ABC):
     def iter_parked(self) -> Iterator[tuple[int, Parked]]:
         """(ino, why) of every upload that waits for a person."""
         for key in self._walk(codec.PARKED):
-            value = self._get(key)
+            value = self.raw(key)
             if value is not None:
                 yield codec.number_at(key, 1), codec.decode_parked(key, value)
 
     def iter_uploads(self) -> Iterator[tuple[int, UploadState]]:
         """(ino, state) of every multipart upload under way."""
         for key in self._walk(codec.UPLOAD):
-            value = self._get(key)
+            value = self.raw(key)
             if value is not None:
                 yield codec.number_at(key, 1), codec.decode_upload(key, value)
 
     def upload_state(self, ino: int) -> UploadState | None:
         key = codec.upload_key(ino)
-        value = self._get(key)
+        value = self.raw(key)
         return None if value is None else codec.decode_upload(key, value)
 
     def parked(self, ino: int) -> Parked | None:
         key = codec.parked_key(ino)
-        value = self._get(key)
+        value = self.raw(key)
         return None if value is None else codec.decode_parked(key, value)
 
     def setting(self, name: str) -> bytes | None:
-        return self._get(codec.setting_key(name))
+        return self.raw(codec.setting_key(name))
 
     def path_of(self, ino: int) -> tuple[bytes, ...]:
         """Names from the root to ``ino``; () for the root. Raises StaleInode when it or an ancestor has no name."""
@@ -166,7 +167,7 @@ class Reader(ABC):
         """Every key of ``table``, ascending, in batches."""
         start, end = table, codec.table_end(table)
         while True:
-            keys = self._keys(start, end, WALK_BATCH)
+            keys = self.keys(start, end, WALK_BATCH)
             yield from keys
             if len(keys) < WALK_BATCH:
                 return

@@ -8,10 +8,12 @@ thread is the only one that changes records, so a transaction sees nobody else's
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 import msgspec
+from sortedcontainers import SortedList
 
 from gatewayfs.errors import CorruptRecord, DirectoryNotEmpty, NotADirectory
 from gatewayfs.meta import codec
@@ -22,6 +24,9 @@ from gatewayfs.types import ROOT_INO, Ino
 
 if TYPE_CHECKING:
     from gatewayfs.meta.env import MetaStore
+
+SCAN_KEYS = 64
+"""Up to so many changed keys are scanned (3 us); more are kept sorted, or a page of a listing would take seconds."""
 
 _replace = msgspec.structs.replace
 
@@ -66,6 +71,7 @@ class Transaction(Reader):
         self.data_paths: list[str] = []
         self.reserved_ino = 0
         """First inode number that is not reserved once this transaction is committed; 0: unchanged."""
+        self._sorted = SortedList()
         self._suspects: list[tuple[int, bytes]] = []
         """(inode, D or K key) whose entry another inode took: must not claim it any more at the end."""
         self._claimed: list[str] = []
@@ -92,22 +98,30 @@ class Transaction(Reader):
             return self.inodes[ino]
         return self._store.inode(ino)
 
-    def _get(self, key: bytes) -> bytes | None:
+    def raw(self, key: bytes) -> bytes | None:
         value = self.changes.get(key, MISSING)
-        return self._store._get(key) if value is MISSING else value
+        return self._store.raw(key) if value is MISSING else value
 
-    def _keys(self, start: bytes, end: bytes, limit: int) -> list[bytes]:
-        own = [key for key in self.changes if start <= key < end]
+    def keys(self, start: bytes, end: bytes, limit: int) -> list[bytes]:
+        own = self._own_keys(start, end)
         if not own:
-            return self._store._keys(start, end, limit)
+            return self._store.keys(start, end, limit)
         # At most len(own) of the store's keys can be deleted here.
-        keys = set(self._store._keys(start, end, limit + len(own)))
+        keys = set(self._store.keys(start, end, limit + len(own)))
         for key in own:
             if self.changes[key] is None:
                 keys.discard(key)
             else:
                 keys.add(key)
         return sorted(keys)[:limit]
+
+    def _own_keys(self, start: bytes, end: bytes) -> list[bytes]:
+        """Changed keys in a range. Keys are only ever added, so a long transaction is sorted piece by piece."""
+        if len(self.changes) <= SCAN_KEYS:
+            return [key for key in self.changes if start <= key < end]
+        if len(self._sorted) < len(self.changes):
+            self._sorted.update(islice(self.changes, len(self._sorted), None))
+        return list(self._sorted.irange(start, end, inclusive=(True, False)))
 
     # ----------------------------------------------------------------- inodes
 
@@ -166,7 +180,7 @@ class Transaction(Reader):
         if previous.dirty_since_ns:
             self.changes[codec.dirty_key(previous.dirty_since_ns, ino)] = None
             self._count_dirty(previous, -1)
-        if self._get(codec.upload_key(ino)) is not None:
+        if self.raw(codec.upload_key(ino)) is not None:
             self.put_upload(ino, None)
         self.put_parked(ino, None)
         self.counters.inodes -= 1
@@ -180,7 +194,7 @@ class Transaction(Reader):
     def doom(self, doomed: Doomed) -> None:
         """Condemn an object that no inode holds (any more, by the end of this transaction)."""
         key = codec.doomed_key(doomed.key)
-        if self._get(key) is None:
+        if self.raw(key) is None:
             self.counters.doomed += 1
         self._set_copied(key, codec.encode(doomed))
         self._claimed.append(doomed.key)
@@ -188,7 +202,7 @@ class Transaction(Reader):
     def undoom(self, key: str) -> None:
         """The object is gone, or wanted again. Nothing happens when it was not doomed."""
         raw_key = codec.doomed_key(key)
-        if self._get(raw_key) is not None:
+        if self.raw(raw_key) is not None:
             self.counters.doomed -= 1
             self._set_copied(raw_key, None)
 
@@ -199,7 +213,7 @@ class Transaction(Reader):
     def put_parked(self, ino: int, parked: Parked | None) -> None:
         """Remember (or forget) why the upload of ``ino`` waits."""
         key = codec.parked_key(ino)
-        was = self._get(key) is not None
+        was = self.raw(key) is not None
         self.counters.parked += (parked is not None) - was
         if was or parked is not None:
             self._set_copied(key, None if parked is None else codec.encode(parked))
@@ -229,7 +243,7 @@ class Transaction(Reader):
         if inode.parent:
             key = codec.dentry_key(inode.parent, inode.name)
             value = ino.to_bytes(8, "big")
-            taken = self._get(key)
+            taken = self.raw(key)
             if taken is not None and taken != value:
                 self._suspects.append((int.from_bytes(taken, "big"), key))
             self.changes[key] = value
@@ -251,7 +265,7 @@ class Transaction(Reader):
 
     def _unlink(self, previous: Inode) -> None:
         key = codec.dentry_key(previous.parent, previous.name)
-        if self._get(key) == previous.ino.to_bytes(8, "big"):
+        if self.raw(key) == previous.ino.to_bytes(8, "big"):
             self.changes[key] = None
         self.changes[codec.child_key(previous.parent, previous.ino)] = None
 
@@ -260,11 +274,11 @@ class Transaction(Reader):
         value = ino.to_bytes(8, "big")
         if old is not None:
             key = codec.object_key(old)
-            if self._get(key) == value:
+            if self.raw(key) == value:
                 self.changes[key] = None
         if new is not None:
             key = codec.object_key(new)
-            taken = self._get(key)
+            taken = self.raw(key)
             if taken is not None and taken != value:
                 self._suspects.append((int.from_bytes(taken, "big"), key))
             self.changes[key] = value
@@ -357,8 +371,8 @@ class Transaction(Reader):
                 clash = inode.parent and codec.dentry_key(inode.parent, inode.name) == key
             else:
                 clash = inode.remote is not None and codec.object_key(inode.remote.key) == key
-            if clash and self._get(key) != ino.to_bytes(8, "big"):
+            if clash and self.raw(key) != ino.to_bytes(8, "big"):
                 raise CorruptRecord(f"two inodes would share one place: {ino} and the holder of {key!r}")
         for object_key in self._claimed:
-            if self._get(codec.doomed_key(object_key)) is not None and self.holder(object_key) is not None:
+            if self.raw(codec.doomed_key(object_key)) is not None and self.holder(object_key) is not None:
                 raise CorruptRecord(f"object {object_key!r} would be doomed and in use")

@@ -89,10 +89,19 @@ def translated(problem: lmdb.Error, what: str) -> LocalError:
 class Writer:
     """The only one who opens write transactions."""
 
-    def __init__(self, env: lmdb.Environment, recovery_directory: Path) -> None:
-        self._env = env
+    def __init__(self, directory: Path, recovery_directory: Path, map_bytes: int = MAP_BYTES) -> None:
+        self._directory = directory
+        self._map_bytes = map_bytes
+        self._env = open_environment(directory, map_bytes)
+        self.broken = False
+        """LMDB wants to be closed and opened again before it does anything more."""
         self._log = RecoveryLog(recovery_directory)
         self._busy = threading.Lock()
+
+    @property
+    def env(self) -> lmdb.Environment:
+        """For reading."""
+        return self._env
 
     def commit(self, group: Group, rewrite_log: bool = True) -> Committed:
         """Make ``group`` durable. Raises LocalError; then LMDB is as it was before.
@@ -123,8 +132,17 @@ class Writer:
             written = self._log.rewrite(lambda: live_pairs(txn, anchored), sequence)
         return Committed(self._log.size_bytes, self._log.stale, anchored if written else None)
 
+    def reopen(self) -> lmdb.Environment:
+        """Close and open LMDB again, when it is ``broken``; nobody may be reading. Raises LocalError."""
+        self._env.close()
+        self._env = open_environment(self._directory, self._map_bytes)
+        self.broken = False
+        return self._env
+
     def close(self) -> None:
+        """Close LMDB and the recovery log."""
         self._log.close()
+        self._env.close()
 
     def _sync_data(self, paths: list[str]) -> list[str]:
         failpoint(_BEFORE_DATA)
@@ -153,6 +171,7 @@ class Writer:
                 txn.put(COUNTERS_KEY, group.counters)
                 failpoint(_BEFORE_COMMIT)
         except lmdb.Error as problem:
+            self.broken = isinstance(problem, lmdb.PanicError)
             raise translated(problem, "commit") from problem
         failpoint(_AFTER_COMMIT)
 

@@ -46,7 +46,7 @@ def register(name: str, durable: str) -> str:
 
 
 def failpoint(name: str) -> None:
-    """Do what the environment asks for at this point: nearly always nothing. May raise OSError (``error``, ``full``)."""
+    """Do what is armed for this point: nearly always nothing. May raise OSError (``error``, ``full``)."""
     if _armed:
         _hit(name)
 
