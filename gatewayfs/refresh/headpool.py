@@ -1,0 +1,329 @@
+"""Attributes that a LIST does not tell: a HEAD for each file when it is first looked at, and ahead of a reader.
+
+Mode, owner, exact times and other metadata of an object come with HEAD only. They are asked for when somebody needs
+them, once, and kept. ``ls -l`` would pay one round trip per file, so while a directory is being read in order the pool
+runs ahead of the reader by a growing number of files, never in the way of a file somebody waits for.
+
+What HEAD says is also news: an object changed since it was listed is treated as replaced, one that is gone as removed.
+"""
+
+import logging
+from collections import OrderedDict
+from dataclasses import dataclass
+
+import trio
+
+from gatewayfs.errors import (
+    GatewayError,
+    InvalidArgument,
+    NoEntry,
+    ObjectNotFound,
+    PreconditionFailed,
+    StoreError,
+    Unavailable,
+)
+from gatewayfs.meta.schema import Inode
+from gatewayfs.meta.transaction import Transaction
+from gatewayfs.refresh import records
+from gatewayfs.refresh.apply import Applier
+from gatewayfs.refresh.diff import same_time
+from gatewayfs.refresh.news import News
+from gatewayfs.refresh.records import replace
+from gatewayfs.refresh.settings import RefreshSettings
+from gatewayfs.refresh.waiting import Requests, Shared, as_fs_error
+from gatewayfs.s3.store import ObjectInfo, ObjectStore
+from gatewayfs.types import SYMLINK_BYTES_MAX, ETag, ObjectKey
+
+log = logging.getLogger(__name__)
+
+AHEAD_MIN = 8
+"""First reach of reading ahead: one lone stat wastes at most so many HEADs, and only when asked to read ahead."""
+
+READERS_MAX = 256
+"""Directories whose reading position is remembered."""
+
+TARGET_ATTEMPTS = 3
+
+
+class Ask(Shared):
+    """One HEAD, waiting or in flight."""
+
+    def __init__(self, ino: int) -> None:
+        super().__init__()
+        self.ino = ino
+        self.started = False
+
+
+@dataclass(slots=True)
+class Reader:
+    """How far reading ahead went in one directory."""
+
+    window: int
+    first: int
+    last: int
+
+
+class HeadPool:
+    """HEAD requests of one share. ``nursery`` is set while ``Refresh.run`` runs."""
+
+    def __init__(self, applier: Applier, store: ObjectStore, requests: Requests, settings: RefreshSettings) -> None:
+        self._applier = applier
+        self._meta = applier.meta
+        self._store = store
+        self._requests = requests
+        self._settings = settings
+        self._asks: dict[int, Ask] = {}
+        self._demanded: OrderedDict[int, None] = OrderedDict()
+        self._ahead: OrderedDict[int, None] = OrderedDict()
+        self._readers: OrderedDict[int, Reader] = OrderedDict()
+        self._reading: dict[int, trio.Event] = {}
+        self.nursery: trio.Nursery | None = None
+        self.in_flight = 0
+        self.heads = 0
+
+    @property
+    def waiting(self) -> int:
+        return len(self._demanded) + len(self._ahead)
+
+    # ------------------------------------------------------------------ what handlers ask
+
+    async def ensure_attributes(self, ino: int) -> None:
+        """Return when mode, owner and times of ``ino`` are known.
+
+        Raises:
+            NoEntry: others removed it; so did we now. StaleInode: it is gone.
+            Unavailable: the bucket does not answer within the deadline. PermissionDenied: it refuses.
+        """
+        until = trio.current_time() + self._settings.deadline_s
+        while not self._meta.require(ino).attributes_known:
+            await self._demand(ino, until)
+            self._check_there(ino)
+
+    async def recheck(self, ino: int) -> None:
+        """HEAD again, known or not: bring in what changed at this key. Raises as ``ensure_attributes``."""
+        until = trio.current_time() + self._settings.deadline_s
+        self._meta.require(ino)
+        await self._demand(ino, until)
+        self._check_there(ino)
+
+    def prefetch_attributes(self, parent: int, around_ino: int) -> None:
+        """Somebody who reads ``parent`` in order is at ``around_ino``: ask ahead. Returns at once."""
+        reader = self._readers.pop(parent, None)
+        if reader is not None and reader.first <= around_ino <= reader.last:
+            self._readers[parent] = reader
+            if around_ino <= (reader.first + reader.last) // 2:
+                return
+            reader.window = min(2 * reader.window, self._settings.ahead_max)
+            start = reader.last
+        else:
+            reader = Reader(min(AHEAD_MIN, self._settings.ahead_max), around_ino, around_ino)
+            start = around_ino
+        following = self._meta.children(parent, start, reader.window)
+        reader.first, reader.last = around_ino, following[-1] if following else start
+        self._readers[parent] = reader
+        if len(self._readers) > READERS_MAX:
+            self._readers.popitem(last=False)
+        for ino in following:
+            self._read_ahead(ino)
+        self._pump()
+
+    def cancel_prefetch(self, parent: int) -> None:
+        """The reader of ``parent`` is gone: what was not asked yet need not be."""
+        self._readers.pop(parent, None)
+        for ino in [ino for ino in self._ahead if (inode := self._meta.inode(ino)) and inode.parent == parent]:
+            del self._ahead[ino]
+            self._asks.pop(ino).finish()
+
+    async def read_target(self, ino: int) -> bytes:
+        """The target of a symlink, read from its object and kept.
+
+        Raises:
+            InvalidArgument: not a symlink. NoEntry, StaleInode: gone.
+            Unavailable: the bucket does not answer, or holds no usable target.
+        """
+        until = trio.current_time() + self._settings.deadline_s
+        for _ in range(TARGET_ATTEMPTS):
+            await self.ensure_attributes(ino)
+            inode = self._meta.require(ino)
+            if not inode.is_symlink:
+                raise InvalidArgument(f"inode {ino} is not a symlink")
+            if inode.target is not None:
+                return inode.target
+            if inode.remote is None:
+                raise Unavailable(f"the bucket holds no target for symlink {ino}")
+            if inode.size > SYMLINK_BYTES_MAX or inode.remote.size > SYMLINK_BYTES_MAX:
+                raise Unavailable(f"{inode.remote.key}: a symlink target over {SYMLINK_BYTES_MAX} bytes")
+            await self._fetch_target(ino, inode.remote.key, inode.remote.etag, until)
+        raise Unavailable(f"symlink {ino} keeps changing in the bucket")
+
+    # ------------------------------------------------------------------ the pool
+
+    async def _demand(self, ino: int, until: float) -> None:
+        if self.nursery is None:
+            raise Unavailable("the share is starting or stopping: nothing is asked now")
+        ask = self._asks.get(ino)
+        if ask is None:
+            ask = self._asks[ino] = Ask(ino)
+        if not ask.started:
+            self._ahead.pop(ino, None)
+            self._demanded[ino] = None
+        ask.want(until)
+        self._pump()
+        await ask.wait(lambda: False, until, f"attributes of inode {ino}")
+
+    def _check_there(self, ino: int) -> None:
+        inode = self._meta.inode(ino)
+        if inode is None or not inode.linked:
+            raise NoEntry(f"inode {ino} was removed from the bucket")
+
+    def _read_ahead(self, ino: int) -> None:
+        inode = self._meta.inode(ino)
+        if inode is None or inode.attributes_known or ino in self._asks:
+            return
+        self._asks[ino] = Ask(ino)
+        self._ahead[ino] = None
+        if len(self._ahead) > 4 * self._settings.ahead_max:
+            oldest, _ = self._ahead.popitem(last=False)
+            self._asks.pop(oldest).finish()
+
+    def _pump(self) -> None:
+        """Start what may start: everything demanded first, and ahead only so that demand finds a free place."""
+        if self.nursery is None:
+            return
+        while self._demanded and self.in_flight < self._settings.head_concurrency:
+            self._begin(self._demanded.popitem(last=False)[0])
+        while self._ahead and self.in_flight < self._settings.head_concurrency - self._settings.head_reserved:
+            self._begin(self._ahead.popitem(last=False)[0])
+
+    def _begin(self, ino: int) -> None:
+        assert self.nursery is not None
+        ask = self._asks[ino]
+        ask.started = True
+        self.in_flight += 1
+        self.nursery.start_soon(self._run, ask)
+
+    async def _run(self, ask: Ask) -> None:
+        error: GatewayError | None = Unavailable("the share is stopping")
+        try:
+            await self._head(ask)
+            error = None
+        except GatewayError as problem:
+            error = problem
+        except Exception as problem:  # a bug costs the callers of this HEAD, not the mount
+            log.exception("asking for the attributes of inode %d failed", ask.ino)
+            error = Unavailable(f"internal error: {problem!r}")
+        finally:
+            del self._asks[ask.ino]
+            self.in_flight -= 1
+            ask.finish(error)
+            self._pump()
+
+    # ------------------------------------------------------------------ one HEAD
+
+    async def _head(self, ask: Ask) -> None:
+        inode = self._meta.inode(ask.ino)
+        if inode is None:
+            return
+        key = _key(inode)
+        if not key:
+            # Made here, or the root of a whole bucket: nothing to ask, the defaults stand.
+            with self._applier.change() as (tx, _):
+                tx.put(replace(tx.require(ask.ino), attributes_known=True))
+            return
+        with self._applier.own.mark() as mark:
+            self.heads += 1
+            info: ObjectInfo | None = None
+            try:
+                info = await self._requests.send(self._store.head, ObjectKey(key), until=ask.until)
+            except ObjectNotFound:
+                pass
+            with self._applier.change() as (tx, news):
+                current = tx.inode(ask.ino)
+                if current is None or _key(current) != key or self._applier.own.changed(key, mark):
+                    return  # changed by us meanwhile: whoever still needs to know asks again
+                if info is None:
+                    self._missing(tx, news, current)
+                else:
+                    self._found(tx, news, current, info)
+
+    def _missing(self, tx: Transaction, news: News, inode: Inode) -> None:
+        """No object there: an implicit directory, or a file that others removed."""
+        if inode.dirty_since_ns or not inode.linked:
+            # The uploader finds out when it needs the object; meanwhile the provisional attributes stand.
+            tx.put(replace(inode, attributes_known=True))
+        elif inode.is_directory:
+            tx.put(records.without_marker(inode))
+        else:
+            self._applier.unlink(tx, news, inode)
+            self._applier.entries_changed(tx, news, inode.parent)
+
+    def _found(self, tx: Transaction, news: News, inode: Inode, info: ObjectInfo) -> None:
+        was = inode
+        if inode.is_directory:
+            if not inode.dirty_since_ns:
+                inode = records.with_marker(inode, info)
+        elif not inode.dirty_since_ns:
+            inode = self._renewed(tx, news, inode, info)
+        if not inode.attributes_known:
+            inode = records.with_attributes(inode, info, self._applier.defaults)
+        if inode == was:
+            return
+        tx.put(inode)
+        if was.attributes_known:
+            news.stale(inode.ino, attributes_only=True)
+        if inode.mode != was.mode and inode.is_symlink != was.is_symlink and inode.linked:
+            news.appeared(inode.parent, inode.name)  # the kernel may hold it for a regular file
+
+    def _renewed(self, tx: Transaction, news: News, inode: Inode, info: ObjectInfo) -> Inode:
+        """A clean file's record after comparing it with what HEAD found."""
+        remote = inode.remote
+        assert remote is not None
+        now_ns = self._applier.now_ns()
+        if info.size != remote.size or remote.etag not in ("", info.etag):
+            news.stale(inode.ino, attributes_only=False)
+            return records.replaced(self._applier.rebased(tx, inode), info, now_ns)
+        if remote.last_modified_ns and not same_time(info.last_modified_ns, remote.last_modified_ns):
+            return records.touched(inode, info, now_ns)
+        if not (remote.etag and remote.last_modified_ns):
+            return replace(inode, remote=records.remote_of(info, inode))
+        return inode
+
+    # ------------------------------------------------------------------ symlinks
+
+    async def _fetch_target(self, ino: int, key: str, etag: str, until: float) -> None:
+        """Read the target into the record, one reader at a time; returns without it when the object changed."""
+        if (reading := self._reading.get(ino)) is not None:
+            with trio.move_on_at(until):
+                await reading.wait()
+                return
+            raise Unavailable(f"the bucket has not answered in time: {key}")
+        self._reading[ino] = trio.Event()
+        try:
+            with trio.fail_at(until):
+                data = await self._requests.send(self._get, key, etag, until=lambda: until)
+        except trio.TooSlowError:
+            raise Unavailable(f"the bucket has not answered in time: {key}") from None
+        except (PreconditionFailed, ObjectNotFound):
+            await self.recheck(ino)
+            return
+        except StoreError as problem:
+            raise as_fs_error(problem) from problem
+        finally:
+            self._reading.pop(ino).set()
+        if not data or b"\0" in data or len(data) > SYMLINK_BYTES_MAX:
+            raise Unavailable(f"{key}: not a usable symlink target ({len(data)} bytes)")
+        with self._applier.change() as (tx, _):
+            inode = tx.require(ino)
+            if inode.remote is not None and (inode.remote.key, inode.remote.etag) == (key, etag):
+                tx.put(replace(inode, target=data, size=len(data)))
+
+    async def _get(self, key: str, etag: str) -> bytes:
+        _, data = await self._store.get(ObjectKey(key), 0, SYMLINK_BYTES_MAX + 1, if_match=ETag(etag) if etag else None)
+        return data
+
+
+def _key(inode: Inode) -> str:
+    """What to HEAD: the object we know of, or where a directory's marker would be; "" for nothing."""
+    if inode.remote is not None:
+        return inode.remote.key
+    return (inode.directory.source or "") if inode.directory is not None else ""

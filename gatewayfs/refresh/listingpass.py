@@ -1,0 +1,54 @@
+"""The state of one walk over one directory's listing."""
+
+from dataclasses import dataclass, field
+
+from gatewayfs.refresh.inoset import InoSet
+from gatewayfs.refresh.settings import Tally
+from gatewayfs.s3.store import ListedObject
+
+SHADOWS_MAX = 1000
+"""Objects hidden by a directory that may turn out to be gone; more of them appear with the next refresh."""
+
+
+@dataclass(slots=True)
+class ListingPass:
+    """One walk over the listing of a directory, from its first page to the sweep of what was not on any.
+
+    Attributes:
+        ino: the directory. source: the prefix listed; if the directory's differs later, the walk is void.
+        renewing: the directory was listed before: count what is new, and ask for attributes again.
+        recursive: subdirectories listed before will be listed again, too; ``subdirectories`` collects them.
+        mark: of ``OwnRequests``, taken before the first request.
+        seen: children shown so far; None when there were none at the start, so nothing can be missing.
+        tell: the kernel may remember that a name does not exist, so it must hear of each that appears.
+        covered: everything up to this key was shown. ordered: pages came in key order so far.
+    """
+
+    ino: int
+    source: str
+    renewing: bool
+    recursive: bool
+    mark: int
+    seen: InoSet | None
+    tell: bool
+    covered: str = ""
+    ordered: bool = True
+    marker_seen: bool = False
+    shadows: dict[bytes, ListedObject] = field(default_factory=dict)
+    subdirectories: list[int] = field(default_factory=list)
+    tally: Tally = field(default_factory=Tally)
+
+    def saw(self, ino: int) -> None:
+        if self.seen is not None:
+            self.seen.add(ino)
+
+    def hide(self, name: bytes, row: ListedObject) -> None:
+        """``row`` cannot be shown because a directory has its name."""
+        if len(self.shadows) < SHADOWS_MAX:
+            self.shadows[name] = row
+
+    def advance(self, first: str, last: str) -> None:
+        """A page from key ``first`` to ``last`` was applied. Some stores (S3 Express) list in no order."""
+        if first < self.covered:
+            self.ordered = False
+        self.covered = max(self.covered, last)

@@ -1,0 +1,143 @@
+"""Answering one lookup in a directory that is still being listed.
+
+Waiting for the whole listing would make the first ``cat dir/file`` of a large directory slow; asking the bucket for
+each name would make ``git status`` slow. So: start the listing, see whether its first page (or any that came meanwhile)
+decides the name, and only if not ask for just this name: HEAD for a file and a LIST of one key for a directory.
+"""
+
+import trio
+
+from gatewayfs.errors import GatewayError, ObjectNotFound
+from gatewayfs.refresh import records
+from gatewayfs.refresh.apply import Applier, SourceMoved
+from gatewayfs.refresh.diff import child_key
+from gatewayfs.refresh.listing import Lister, Walk
+from gatewayfs.refresh.listingpass import ListingPass
+from gatewayfs.refresh.settings import RefreshSettings
+from gatewayfs.refresh.waiting import Requests, Shared
+from gatewayfs.s3.store import ListedObject, ListPage, ObjectInfo, ObjectStore
+from gatewayfs.types import ObjectKey
+
+
+class Names:
+    """Decides single names. ``nursery`` is set while ``Refresh.run`` runs."""
+
+    def __init__(
+        self, applier: Applier, lister: Lister, store: ObjectStore, requests: Requests, settings: RefreshSettings
+    ) -> None:
+        self._applier = applier
+        self._meta = applier.meta
+        self._lister = lister
+        self._store = store
+        self._requests = requests
+        self._deadline_s = settings.deadline_s
+        self._asked: dict[tuple[int, bytes], Shared] = {}
+        self.nursery: trio.Nursery | None = None
+        self.probes = 0
+
+    async def ensure_name(self, parent: int, name: bytes) -> None:
+        """Return when the records say, as of now, what ``name`` in ``parent`` is, or that it is not.
+
+        Raises:
+            Unavailable: the bucket does not answer within the deadline. PermissionDenied: it refuses.
+            NotADirectory, StaleInode.
+        """
+        until = trio.current_time() + self._deadline_s
+        what = repr(name.decode(errors="replace"))
+        while not self._lister.answers(parent, name):
+            walk = self._lister.join(parent)
+            await walk.wait(lambda: walk.pages > 0 or self._decided(walk, parent, name), until, f"listing for {what}")  # noqa: B023
+            if walk.finished:
+                continue
+            if not self._decided(walk, parent, name):
+                await self._probe(parent, name).wait(lambda: False, until, what)
+            if self._meta.lookup(parent, name) is None:
+                self._lister.doubt(parent)
+            return
+
+    async def probe(self, parent: int, name: bytes, until: float) -> None:
+        """Ask the bucket for this one name, whatever the records say of its directory."""
+        await self._probe(parent, name).wait(lambda: False, until, repr(name.decode(errors="replace")))
+
+    def _decided(self, walk: Walk, parent: int, name: bytes) -> bool:
+        return walk.decided(name) or self._meta.lookup(parent, name) is not None
+
+    def _probe(self, parent: int, name: bytes) -> Shared:
+        asked = self._asked.get((parent, name))
+        if asked is None:
+            asked = self._asked[parent, name] = Shared()
+            assert self.nursery is not None, "the lister would have refused before"
+            self.nursery.start_soon(self._run, asked, parent, name)
+        return asked
+
+    async def _run(self, asked: Shared, parent: int, name: bytes) -> None:
+        error: GatewayError | None = None
+        try:
+            await self._ask(asked, parent, name)
+        except SourceMoved:
+            pass  # the caller looks again
+        except GatewayError as problem:
+            error = problem
+        finally:
+            del self._asked[parent, name]
+            asked.finish(error)
+
+    async def _ask(self, asked: Shared, parent: int, name: bytes) -> None:
+        with self._applier.own.mark() as mark:
+            current = self._lister.aside(parent, mark)
+            key = child_key(current.source, name) if current is not None else None
+            if current is None or key is None:
+                return
+            self.probes += 1
+            info, page = await self._both(asked, key)
+            if page.objects:
+                await self._apply_directory(asked, current, name, key + "/", mark)
+            elif info is not None:
+                self._apply_file(current, name, info, mark)
+
+    async def _both(self, asked: Shared, key: str) -> tuple[ObjectInfo | None, ListPage]:
+        info: ObjectInfo | None = None
+        page = ListPage([], [], "")
+        problems: list[GatewayError] = []
+
+        async def head() -> None:
+            nonlocal info
+            try:
+                info = await self._requests.send(self._store.head, ObjectKey(key), until=asked.until)
+            except ObjectNotFound:
+                pass
+            except GatewayError as problem:
+                problems.append(problem)
+
+        async def below() -> None:
+            nonlocal page
+            try:
+                page = await self._requests.send(self._first_below, key + "/", until=asked.until)
+            except GatewayError as problem:
+                problems.append(problem)
+
+        async with trio.open_nursery() as nursery:
+            for ask in (head, below):
+                nursery.start_soon(ask)
+        if problems:
+            raise problems[0]
+        return info, page
+
+    async def _first_below(self, prefix: str) -> ListPage:
+        return await self._store.list_page(prefix, delimiter=False, max_keys=1)
+
+    async def _apply_directory(self, asked: Shared, current: ListingPass, name: bytes, prefix: str, mark: int) -> None:
+        doubtful = self._applier.prefixes(current, [(name, prefix)], mark)
+        if doubtful:
+            await self._lister.verify(current, doubtful, asked)
+
+    def _apply_file(self, current: ListingPass, name: bytes, info: ObjectInfo, mark: int) -> None:
+        row = ListedObject(info.key, info.etag, info.size, info.last_modified_ns, info.storage_class)
+        self._applier.objects(current, [(name, row)], mark)
+        with self._applier.change() as (tx, _):
+            inode = tx.lookup(current.ino, name)
+            # The HEAD has told everything: no second one for a file found this way.
+            if inode is None or inode.remote is None or inode.attributes_known:
+                return
+            if (inode.remote.key, inode.remote.etag) == (info.key, info.etag):
+                tx.put(records.with_attributes(inode, info, self._applier.defaults))

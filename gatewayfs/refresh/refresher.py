@@ -1,0 +1,121 @@
+"""What is in the bucket becomes names and attributes here: on first use, and again when asked.
+
+``Refresh`` is this package's front. Handlers call the ``ensure_`` methods before they read the records; each waits at
+most ``deadline_s`` and then raises Unavailable, while the work goes on in the background for the next who asks. Every
+answer of the bucket is applied to the records as they are at that moment, never as they were when it was asked for.
+
+    diff.py        a LIST page against one directory          [pure]
+    records.py     records made of what the bucket says       [pure]
+    motion.py      what is only on its way out: never news
+    own.py         what we changed while an answer was under way (observed.py feeds it)
+    apply.py       rows into records, removal.py the opposite
+    listing.py     directories, naming.py single names, headpool.py attributes
+    renewal.py     refresh-cache
+"""
+
+from collections.abc import Callable, Sequence
+
+import trio
+
+from gatewayfs.meta.env import MetaStore
+from gatewayfs.refresh.apply import Applier, CachedBytes
+from gatewayfs.refresh.headpool import HeadPool
+from gatewayfs.refresh.listing import Lister
+from gatewayfs.refresh.motion import Motion
+from gatewayfs.refresh.naming import Names
+from gatewayfs.refresh.own import OwnRequests
+from gatewayfs.refresh.renewal import Renewal
+from gatewayfs.refresh.settings import RefreshReport, RefreshSettings, RefreshStatistics
+from gatewayfs.refresh.waiting import Requests
+from gatewayfs.runtime.clock import Clock
+from gatewayfs.runtime.kernel import Kernel
+from gatewayfs.s3.store import ObjectStore
+
+
+class Refresh:
+    """The inventory of one share.
+
+    Args:
+        store: reads only; the uploader's own store must report to ``note_own`` (``ObservedStore`` does).
+        notice: called with the ino of every inode that became dirty here (children of a renamed directory, found late).
+    """
+
+    def __init__(
+        self,
+        *,
+        meta: MetaStore,
+        store: ObjectStore,
+        cache: CachedBytes,
+        clock: Clock,
+        kernel: Kernel,
+        settings: RefreshSettings,
+        notice: Callable[[int], None],
+    ) -> None:
+        self._meta = meta
+        self._settings = settings
+        self._requests = Requests(settings.request_timeout_s)
+        self._motion = Motion(meta, store, OwnRequests(), self._requests)
+        self._applier = Applier(meta, cache, kernel, clock, settings.defaults, self._motion, notice)
+        self._lister = Lister(self._applier, store, self._requests, settings)
+        self._names = Names(self._applier, self._lister, store, self._requests, settings)
+        self._heads = HeadPool(self._applier, store, self._requests, settings)
+
+        self.ensure_listed = self._lister.ensure_listed
+        self.entries_after = self._lister.entries_after
+        self.longest_below = self._lister.longest_below
+        self.ensure_name = self._names.ensure_name
+        self.ensure_attributes = self._heads.ensure_attributes
+        self.recheck = self._heads.recheck
+        self.prefetch_attributes = self._heads.prefetch_attributes
+        self.cancel_prefetch = self._heads.cancel_prefetch
+        self.read_target = self._heads.read_target
+        self.note_own = self._motion.own.note
+        self.note_moved = self._motion.claims.note
+
+    def __repr__(self) -> str:
+        return f"<Refresh {self._lister.listing_now} listings, {self._heads.in_flight} heads under way>"
+
+    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Listings, HEADs and probes live here, for ever; until it has started every question is Unavailable."""
+        await self._motion.claims.scan()
+        async with trio.open_nursery() as nursery:
+            self._lister.nursery = self._names.nursery = self._heads.nursery = nursery
+            try:
+                task_status.started()
+                await self._motion.claims.run()
+            finally:
+                self._lister.nursery = self._names.nursery = self._heads.nursery = None
+
+    async def refresh(self, folders: Sequence[str] = ("/",), recursive: bool = True) -> RefreshReport:
+        """List folders again that were listed before, and bring what others changed into the records.
+
+        Args:
+            folders: paths from the share's root, like ``/photos/2024``.
+            recursive: go on into folders below that were listed before.
+
+        Raises:
+            NoEntry, NotADirectory: no such folder.
+            Unavailable: the bucket does not answer; what was listed by then is applied.
+        """
+        return await Renewal(self._meta, self._lister, self._names, self._settings).run(folders, recursive=recursive)
+
+    def statistics(self) -> RefreshStatistics:
+        """Counters since the start, and the state now."""
+        applier, lister, heads = self._applier, self._lister, self._heads
+        return RefreshStatistics(
+            listing_now=lister.listing_now,
+            heads_in_flight=heads.in_flight,
+            heads_waiting=heads.waiting,
+            listings=lister.listings,
+            lists=lister.lists,
+            heads=heads.heads,
+            probes=self._names.probes,
+            added=lister.total.added,
+            changed=lister.total.changed,
+            removed=lister.total.removed,
+            shadowed=applier.shadowed.count,
+            unrepresentable=applier.unrepresentable.count,
+            shadowed_examples=applier.shadowed.examples,
+            unrepresentable_examples=applier.unrepresentable.examples,
+            last_error=self._requests.last_error,
+        )
