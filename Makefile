@@ -30,7 +30,7 @@ check: setup  ## before every commit: format, lint, types, tidy and unit tests, 
 	$(PYTEST) -q tests/tidy tests/unit
 
 test-e2e: setup  ## contract, crash and application tests against a production S3 server (Ceph), started here
-	$(PYTEST) -m e2e tests
+	@scripts/s3-server.sh run $(PYTEST) -m e2e tests
 
 bench: setup  ## the figures in bench/, measured on this machine
 	$(PY) -m bench

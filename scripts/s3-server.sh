@@ -3,6 +3,8 @@
 #
 #   s3-server.sh install   Debian sid's Ceph packages in a directory of their own (about 3 minutes, 1.2 GB, once)
 #   s3-server.sh start     install if need be, then from nothing to the first PUT (about 20 s); no-op when running
+#   s3-server.sh run CMD   CMD with the server's address and keys in its environment; starts it, and wipes it after, unless
+#                          it was running or GATEWAYFS_E2E_ENDPOINT names another
 #   s3-server.sh running   exit 0 when it answers
 #   s3-server.sh status    its URL, its processes and their memory
 #   s3-server.sh wipe      stop it and forget every byte; objects live in memory, so there is no stopping with data kept
@@ -105,7 +107,8 @@ install_server() {
     local arguments=(--variant=minbase --include=ca-certificates --keyring="$(keyring)" sid "$ROOT")
     local from
     from=$(mirror)
-    debootstrap "${arguments[@]}" ${from:+"$from"} >"$log" 2>&1 || die "debootstrap failed: $(tail -n 3 "$log")"
+    # debootstrap mounts things, too; killed in the middle it must not leave them.
+    unshare --mount --propagation private debootstrap "${arguments[@]}" ${from:+"$from"} >"$log" 2>&1 || die "debootstrap failed: $(tail -n 3 "$log")"
     # No daemon may be started by its package, and apt in there reaches the mirror as apt out here does.
     printf '#!/bin/sh\nexit 101\n' >"$ROOT/usr/sbin/policy-rc.d"
     chmod 755 "$ROOT/usr/sbin/policy-rc.d"
@@ -158,6 +161,17 @@ start() {
 wipe() {
     need_root
     [ ! -e "$ROOT$INSTANCE" ] || inside wipe
+}
+
+run() {
+    if [ -n "${GATEWAYFS_E2E_ENDPOINT:-}" ]; then exec "$@"; fi
+    if ! ours_answers; then
+        start
+        # However the command ends, and Ctrl-C ends it first.
+        trap wipe EXIT
+        trap : INT TERM
+    fi
+    GATEWAYFS_E2E_ENDPOINT=$URL AWS_ACCESS_KEY_ID=minioadmin AWS_SECRET_ACCESS_KEY=minioadmin AWS_DEFAULT_REGION=us-east-1 "$@"
 }
 
 remove() {
@@ -343,6 +357,7 @@ inside_status() {
 }
 
 case "${1:-} ${2:-}" in
+    "run "?*) shift; run "$@" ;;
     "install ") one_at_a_time; install_server ;;
     "start ") start ;;
     "running ") ours_answers ;;
