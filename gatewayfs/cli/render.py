@@ -64,6 +64,10 @@ _ENDINGS: tuple[tuple[str, Callable[[float], str]], ...] = (
 )
 
 
+_HEADS = ("path", "key", "reason", "message")
+"""What a list's item is about, and what is to be said of it."""
+
+
 def value_text(name: str, value: Any) -> str:
     """One figure, in the unit its name ends with."""
     if isinstance(value, bool):
@@ -108,9 +112,12 @@ def one_line(item: Any) -> str:
     """A list's item: text as it is, a mapping as ``path: reason (other 1, figures 2)``."""
     if not isinstance(item, Mapping):
         return str(item)
-    rest = {name: value for name, value in item.items() if name not in ("path", "reason", "message")}
-    head = ": ".join(str(item[name]) for name in ("path", "reason", "message") if item.get(name))
-    figures = ", ".join(f"{label(name)} {value_text(name, value)}" for name, value in rest.items() if value)
+    flat: dict[str, Any] = {}
+    for name, value in item.items():
+        flat |= value if isinstance(value, Mapping) else {name: value}
+    head = ": ".join(str(flat[name]) for name in _HEADS if flat.get(name))
+    rest = {name: value for name, value in flat.items() if name not in _HEADS and value}
+    figures = ", ".join(f"{label(name)} {value_text(name, value)}" for name, value in rest.items())
     return f"{head} ({figures})" if head and figures else head or figures
 
 

@@ -28,7 +28,7 @@ def run(argv: Sequence[str]) -> int:
         STORY,
         """gatewayfs status
         gatewayfs status /mnt/photos
-        gatewayfs status photos --json | jq .upload.queued_bytes""",
+        gatewayfs status photos --json | jq .upload.entries_bytes""",
     )
     parser.add_argument("target", metavar="DIR", nargs="?", help="mount directory, or the share's name")
     add_json(parser)

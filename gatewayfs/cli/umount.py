@@ -73,7 +73,7 @@ def _clear_dead_mount(target: str, gateway: Registration | None, gateways: Regis
 def _what_stays(gateway: Registration) -> str:
     """One line about the queue, or "" when it is empty."""
     upload = call(gateway, calls.STATUS, timeout_s=END_S_MAX).get("upload") or {}
-    left = {"files_left": upload.get("queued"), "bytes_left": upload.get("queued_bytes")}
+    left = {"files_left": upload.get("entries"), "bytes_left": upload.get("entries_bytes")}
     if not left_of(left):
         return ""
     return f"{amount(left)} stay queued in {gateway.cache_directory} and are uploaded after the next mount"

@@ -23,9 +23,9 @@ class StatusResult(TypedDict, total=False):
     cache: dict[str, Any]
     """directory, used_bytes, dirty_bytes, free_bytes, ..."""
     upload: dict[str, Any]
-    """queued, queued_bytes, oldest_s, active, parked: [{path, reason, since_ns}], uploaded_bytes, last_errors: [...]"""
+    """entries, entries_bytes (the queue), oldest_age_s, in_flight: [...], parked: [...], last_errors: [...], ..."""
     s3: dict[str, Any]
-    """reachable, unreachable_s, requests, errors, capabilities: {...}, upload_bytes_per_s, download_bytes_per_s"""
+    """reachable, clock_skew_s, capabilities: {...}, requests and bytes ..."""
     metadata: dict[str, Any]
     """inodes, unusable_keys, ..."""
     problems: list[str]
