@@ -86,7 +86,7 @@ def show(stack: ExitStack) -> None:
 
     with step("an S3 server (moto, in memory)") as note:
         endpoint = stack.enter_context(moto_server())
-        s3 = boto3.client("s3", endpoint_url=endpoint, config=Config(s3={"addressing_style": "path"}), **client_keys())
+        s3 = s3_client(endpoint)
         stack.callback(s3.close)
         s3.create_bucket(Bucket=BUCKET)
         note(f"{endpoint}, bucket {BUCKET}")
@@ -117,12 +117,16 @@ def step(title: str) -> Iterator[Any]:
     console.print(f"[green]ok[/] {title} [dim]{took_s:.1f} s[/]  {' '.join(notes)}")
 
 
-def client_keys() -> dict[str, str]:
-    return {
-        "aws_access_key_id": KEYS["AWS_ACCESS_KEY_ID"],
-        "aws_secret_access_key": KEYS["AWS_SECRET_ACCESS_KEY"],
-        "region_name": KEYS["AWS_DEFAULT_REGION"],
-    }
+def s3_client(endpoint: str) -> Any:
+    """Somebody else's view of the bucket: plain boto3."""
+    return boto3.client(
+        "s3",
+        endpoint_url=endpoint,
+        aws_access_key_id=KEYS["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=KEYS["AWS_SECRET_ACCESS_KEY"],
+        region_name=KEYS["AWS_DEFAULT_REGION"],
+        config=Config(s3={"addressing_style": "path"}),
+    )
 
 
 @contextmanager

@@ -45,7 +45,7 @@ class Module:
 
     def used_names(self) -> Iterator[tuple[str, int]]:
         """Every name the code uses, dotted and with import aliases undone: ``t.time`` after ``import time as t``."""
-        aliases = {}
+        aliases: dict[str, str | None] = {}
         for node in ast.walk(self.tree):
             if isinstance(node, ast.Import):
                 aliases |= {

@@ -23,7 +23,7 @@ def named_clauses(module: Module) -> Iterator[str]:
     """Anchors in ``pytest.mark.semantics("a", "b")``, as a decorator or in a ``pytestmark``."""
     for node in ast.walk(module.tree):
         if isinstance(node, ast.Call) and dotted_name(node.func) == "pytest.mark.semantics":
-            yield from (argument.value for argument in node.args if isinstance(argument, ast.Constant))
+            yield from (str(argument.value) for argument in node.args if isinstance(argument, ast.Constant))
 
 
 def test_every_clause_of_the_semantics_has_a_test_and_every_named_clause_exists() -> None:
