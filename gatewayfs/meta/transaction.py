@@ -71,7 +71,7 @@ class Transaction(Reader):
         self.data_paths: list[str] = []
         self.reserved_ino = 0
         """First inode number that is not reserved once this transaction is committed; 0: unchanged."""
-        self._sorted = SortedList()
+        self._sorted: SortedList | None = None
         self._suspects: list[tuple[int, bytes]] = []
         """(inode, D or K key) whose entry another inode took: must not claim it any more at the end."""
         self._claimed: list[str] = []
@@ -119,6 +119,8 @@ class Transaction(Reader):
         """Changed keys in a range. Keys are only ever added, so a long transaction is sorted piece by piece."""
         if len(self.changes) <= SCAN_KEYS:
             return [key for key in self.changes if start <= key < end]
+        if self._sorted is None:
+            self._sorted = SortedList()
         if len(self._sorted) < len(self.changes):
             self._sorted.update(islice(self.changes, len(self._sorted), None))
         return list(self._sorted.irange(start, end, inclusive=(True, False)))
