@@ -21,7 +21,8 @@ from gatewayfs.cache.extents import Extents
 from gatewayfs.cache.fetch import Fetcher
 from gatewayfs.cache.live import UNCHANGED, CacheParts, Content
 from gatewayfs.cache.packs import Packs
-from gatewayfs.meta.env import MetaStore, Transaction
+from gatewayfs.meta.env import MetaStore
+from gatewayfs.meta.transaction import Transaction
 from gatewayfs.meta.schema import PLACED_IN_PACK, Inode, Placement
 from gatewayfs.runtime.clock import Clock
 from gatewayfs.runtime.disk import Disk, OpenFile, punch_hole

@@ -5,7 +5,6 @@ from higher ones (telling the kernel, flushing a live file, listing a directory)
 """
 
 import logging
-import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -19,10 +18,12 @@ from gatewayfs.conflict import Policy
 from gatewayfs.fuse.notify import KernelNotifier
 from gatewayfs.fuse.operations import Operations
 from gatewayfs.meta.env import MetaStore
+from gatewayfs.refresh.observed import ObservedStore
 from gatewayfs.refresh.refresher import Refresh
 from gatewayfs.refresh.settings import RefreshSettings
 from gatewayfs.runtime.clock import Clock, SystemClock
 from gatewayfs.runtime.offload import Offload
+from gatewayfs.runtime.randomness import generator
 from gatewayfs.s3.attributes import ShareDefaults
 from gatewayfs.s3.capabilities import probe
 from gatewayfs.s3.boto import StoreOptions, resolve
@@ -115,7 +116,8 @@ def build(
 ) -> Parts:
     """Wire everything above the records and the store."""
     clock = SystemClock()
-    store = MeteredStore(RetryingStore(http))
+    rng = generator()
+    store = MeteredStore(RetryingStore(http, rng.random), clock)
     notifier = KernelNotifier(Offload(1))
     cache = ContentCache(
         config.cache.directory,
@@ -139,10 +141,10 @@ def build(
     )
     uploader = Uploader(
         meta=meta,
-        store=store,
+        store=ObservedStore(store, refresh.note_own),
         cache=cache,
         clock=clock,
-        rng=random.Random(),
+        rng=rng,
         settings=_upload_settings(config),
         hooks=UploadHooks(
             ensure_listed=refresh.ensure_listed,
@@ -206,7 +208,7 @@ def stored_capabilities(meta: MetaStore) -> Capabilities:
 
 async def learn_capabilities(meta: MetaStore, http: HttpObjectStore, config: ShareConfig) -> None:
     """Probe once what the store honours, and remember it. A bucket we may not write tells nothing; then not."""
-    found = await probe(http, config.share.prefix)
+    found = await probe(http, config.share.prefix, f"{generator().getrandbits(48):012x}")
     with meta.transaction() as tx:
         tx.put_setting(CAPABILITIES, msgspec.json.encode(found))
     log.info("the store honours: %s", found)

@@ -1,15 +1,10 @@
-"""Taking a cache directory: one daemon at a time, one bucket for ever.
+"""Taking a cache directory: one bucket for ever.
 
-The directory holds bytes nobody else has. A second daemon on it would corrupt them; the same directory under another
-bucket would upload them to the wrong place. Both are refused before anything is touched.
+The directory holds bytes nobody else has; under another bucket it would upload them to the wrong place. That is refused
+before anything is touched. (That only one daemon uses it at a time is ``meta.opening``'s lock.)
 """
 
-import contextlib
-import fcntl
-import os
 import stat
-from collections.abc import Iterator
-from pathlib import Path
 
 import msgspec
 
@@ -32,37 +27,6 @@ class Identity(msgspec.Struct, frozen=True):
 
     bucket: str
     prefix: str
-
-
-@contextlib.contextmanager
-def locked(directory: Path) -> Iterator[None]:
-    """Hold the cache directory for this process; the lock goes with the process, however it ends.
-
-    Raises:
-        UserError: another daemon has it, or it cannot be made or written.
-    """
-    try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as problem:
-        raise UserError(
-            f"the cache directory {directory} cannot be used: {problem.strerror}",
-            "name a writable directory on a local disk with --cache-dir",
-        ) from problem
-    try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            owner = os.pread(lock, 32, 0).decode(errors="replace").strip() or "unknown"
-            raise UserError(
-                f"the cache directory {directory} is in use by another gateway (pid {owner})",
-                "unmount that one first, or give this one a --cache-dir of its own",
-            ) from None
-        os.ftruncate(lock, 0)
-        os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
-        yield
-    finally:
-        os.close(lock)
 
 
 def claim(meta: MetaStore, config: ShareConfig, clock: Clock) -> bool:

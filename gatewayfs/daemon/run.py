@@ -19,7 +19,7 @@ from gatewayfs.config import ShareConfig
 from gatewayfs.control.registry import Registration, Registry, runtime_directory
 from gatewayfs.control.server import ControlServer
 from gatewayfs.daemon.build import DISK_THREADS, Background, Parts, build, learn_capabilities, open_store, stored_capabilities
-from gatewayfs.daemon.claim import claim, locked, note_verified
+from gatewayfs.daemon.claim import claim, note_verified
 from gatewayfs.daemon.service import Service
 from gatewayfs.errors import CorruptRecord, LocalError, StoreError, UserError
 from gatewayfs.fuse import session
@@ -45,8 +45,7 @@ def run_daemon(config: ShareConfig, mountpoint: Path, *, ready: Callable[[], Non
     Raises:
         UserError: the share cannot start; names the thing and the cure.
     """
-    with locked(config.cache.directory):
-        trio.run(_main, config, mountpoint, ready, strict_exception_groups=True)
+    trio.run(_main, config, mountpoint, ready, strict_exception_groups=True)
     return 0
 
 

@@ -112,10 +112,7 @@ class Service:
         await parts.filesystem.files.persist_all()
         timeout = args.get("timeout_s")
         if not args.get("wait"):
-            async with trio.open_nursery() as nursery:
-                # The drain's first step puts everything to the front; the queue goes on without us.
-                nursery.start_soon(parts.uploader.drain)
-                await trio.testing_wait()
+            parts.uploader.hurry()
             return self._left()
         begun = parts.uploader.progress()
         with trio.move_on_after(timeout if timeout is not None else float("inf")):
@@ -132,7 +129,8 @@ class Service:
         if len(folders) > FOLDERS_MAX:
             raise UserError(f"at most {FOLDERS_MAX} folders at a time", "refresh their common parent instead")
         report = await self._parts.refresh.refresh(folders, recursive=bool(args.get("recursive", True)))
-        return _plain(report)
+        result: dict[str, Any] = _plain(report)
+        return result
 
     async def check(self, _args: dict[str, Any], _progress: Progress) -> dict[str, Any]:
         found = await check_records(self._parts.meta)

@@ -11,7 +11,7 @@ from gatewayfs.errors import (
     NotADirectory,
     NotPermitted,
 )
-from gatewayfs.meta.env import Transaction
+from gatewayfs.meta.transaction import Transaction
 from gatewayfs.meta.schema import Inode
 from gatewayfs.types import ROOT_INO, SYMLINK_BYTES_MAX
 from gatewayfs.vfs.share import Caller, Share, is_special, new_directory

@@ -12,11 +12,10 @@ from gatewayfs.errors import (
     EntryExists,
     InvalidArgument,
     IsADirectory,
-    NameTooLong,
     NoEntry,
     NotADirectory,
 )
-from gatewayfs.meta.env import Transaction
+from gatewayfs.meta.transaction import Transaction
 from gatewayfs.meta.schema import Inode
 from gatewayfs.types import ROOT_INO
 from gatewayfs.vfs.namespace import Namespace
@@ -74,6 +73,9 @@ class Renaming:
             share.changed_entries(tx, old_parent, now)
             if new_parent != old_parent:
                 share.changed_entries(tx, new_parent, now)
+        share.refresh.note_moved(moved.ino)
+        if exchange and target is not None:
+            share.refresh.note_moved(target.ino)
         if doomed_key is not None:
             share.notice_doomed(doomed_key)
         for ino in {moved.ino, old_parent} | ({target.ino} if exchange and target is not None else set()):
@@ -124,23 +126,26 @@ class Renaming:
         share.check_key(parent, new_name)
         if not moved.is_directory or moved.directory is None:
             return
-        # Everything below must be known: for the keys' lengths now, and so that the reconciler moves all of it later.
-        await share.refresh.ensure_tree_listed(moved.ino)
-        current = share.meta.require(moved.ino)
-        below = current.directory.deepest_bytes if current.directory is not None else 0
-        try:
-            share.check_key(share.directory(new_parent), new_name, below_bytes=below)
-        except NameTooLong:
-            # The bound remembers the longest path there ever was; only the present ones count.
-            share.check_key(share.directory(new_parent), new_name, below_bytes=await self._longest_below(current))
+        new_bytes = len(share.meta.key_of(parent).encode()) + len(new_name) + 1
+        if new_bytes > len(share.meta.key_of(moved).encode()):
+            share.check_key(parent, new_name, below_bytes=await self._longest_below(moved))
 
     async def _longest_below(self, top: Inode) -> int:
-        """Length of the longest path below a directory, relative to it."""
+        """Length of the longest path below a directory, relative to it; asks the bucket about what was never listed."""
         meta = self._share.meta
         longest = 0
         waiting = [(top, 0)]
         while waiting:
             directory, depth = waiting.pop()
+            details = directory.directory
+            if details is None:
+                continue
+            if not details.complete:
+                longest = max(longest, depth + await self._share.refresh.longest_below(directory.ino))
+            if not details.subdirectories:
+                # ``deepest_bytes`` remembers the longest name there ever was; near enough where nothing is deeper.
+                longest = max(longest, depth + details.deepest_bytes)
+                continue
             after = 0
             while batch := meta.children(directory.ino, after, 500):
                 after = batch[-1]

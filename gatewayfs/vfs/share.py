@@ -8,7 +8,8 @@ import msgspec
 
 from gatewayfs.cache.content import ContentCache
 from gatewayfs.errors import IsADirectory, NameTooLong, NoEntry, NotADirectory
-from gatewayfs.meta.env import MetaStore, Transaction
+from gatewayfs.meta.env import MetaStore
+from gatewayfs.meta.transaction import Transaction
 from gatewayfs.meta.paths import checked_name
 from gatewayfs.meta.schema import Directory, Doomed, Inode
 from gatewayfs.refresh.refresher import Refresh
