@@ -55,7 +55,7 @@ def test_a_demo_that_is_stopped_leaves_nothing(home: Path, number: signal.Signal
         said = ""
         for line in demo.stdout:
             said += line
-            if "look around" in line:
+            if "Look around" in line:
                 demo.send_signal(number)
         assert demo.wait(DEMO_S_MAX) == status, said
     assert_nothing_is_left(home)
