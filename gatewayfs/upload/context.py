@@ -1,0 +1,140 @@
+"""What every step of an upload needs, in one place, and the three things shared between workers: keys, memory, news.
+
+Order of operations on one object key is kept by ``KeyLocks``: a worker takes all keys of its step at once, without
+waiting, or steps back and is called when the key in its way is free. So there is no order of locks to get wrong.
+"""
+
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from typing import TypeVar
+
+import trio
+
+from gatewayfs.cache.content import ContentCache
+from gatewayfs.errors import BodyChanged, BucketNotFound, CredentialsRejected, StoreError, StoreUnreachable
+from gatewayfs.meta.env import MetaStore
+from gatewayfs.runtime.clock import Clock
+from gatewayfs.s3.store import Capabilities, ObjectStore
+from gatewayfs.upload.gate import Gate
+from gatewayfs.upload.schedule import Target
+from gatewayfs.upload.settings import UploadHooks, UploadSettings
+from gatewayfs.upload.status import Counters
+
+T = TypeVar("T")
+
+
+class KeyBusy(Exception):
+    """Another worker uses the key now (internal: step back and wait for it)."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(key)
+        self.key = key
+
+
+class KeyLocks:
+    """Object keys that workers use now. ``freed`` is called with each key that becomes free."""
+
+    def __init__(self, freed: Callable[[str], None]) -> None:
+        self._held: set[str] = set()
+        self._freed = freed
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._held
+
+    @contextmanager
+    def hold(self, keys: Iterable[str]) -> Iterator[None]:
+        """All of ``keys`` for the length of the block. Raises KeyBusy, having taken none."""
+        wanted = set(keys)
+        for key in wanted:
+            if key in self._held:
+                raise KeyBusy(key)
+        self._held |= wanted
+        try:
+            yield
+        finally:
+            self._held -= wanted
+            for key in wanted:
+                self._freed(key)
+
+
+class ByteBudget:
+    """Bounds the bytes of bodies under way; first come, first served."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        self._limit_bytes = limit_bytes
+        self._waiting: deque[tuple[int, trio.Event]] = deque()
+        self.used_bytes = 0
+
+    @asynccontextmanager
+    async def hold(self, length_bytes: int) -> AsyncIterator[None]:
+        """``length_bytes`` for the length of the block; a body over the limit goes alone."""
+        share = min(length_bytes, self._limit_bytes)
+        await self._acquire(share)
+        try:
+            yield
+        finally:
+            self.used_bytes -= share
+            self._grant()
+
+    async def _acquire(self, share: int) -> None:
+        if not self._waiting and self.used_bytes + share <= self._limit_bytes:
+            self.used_bytes += share
+            return
+        granted = trio.Event()
+        self._waiting.append((share, granted))
+        try:
+            await granted.wait()
+        except trio.Cancelled:
+            if granted.is_set():
+                self.used_bytes -= share
+            else:
+                self._waiting.remove((share, granted))
+            self._grant()
+            raise
+
+    def _grant(self) -> None:
+        while self._waiting and self.used_bytes + self._waiting[0][0] <= self._limit_bytes:
+            share, granted = self._waiting.popleft()
+            self.used_bytes += share
+            granted.set()
+
+
+@dataclass(slots=True, eq=False)
+class Context:
+    """Shared by all steps of one uploader.
+
+    Attributes:
+        capabilities: what the store honours; the one thing here that is replaced, when a probe has found out.
+        notice: something about this target changed through a step: see that it is in the queue.
+        unblock: an entry that waits for another one must look again now.
+        doing: tells ``status`` what a target's worker is about.
+    """
+
+    meta: MetaStore
+    store: ObjectStore
+    cache: ContentCache
+    clock: Clock
+    settings: UploadSettings
+    hooks: UploadHooks
+    capabilities: Capabilities
+    keys: KeyLocks
+    budget: ByteBudget
+    gate: Gate
+    counters: Counters
+    notice: Callable[[Target], None]
+    unblock: Callable[[Target], None]
+    doing: Callable[[Target, str], None]
+
+    async def call(self, request: Awaitable[T]) -> T:
+        """Await one store request; any answer, also a refusal, proves that the store can be reached."""
+        try:
+            result = await request
+        except (StoreUnreachable, CredentialsRejected, BucketNotFound, BodyChanged):
+            raise
+        except StoreError:
+            self.gate.answered()
+            raise
+        self.gate.answered()
+        return result

@@ -1,0 +1,87 @@
+"""Doomed objects: deleted when nobody wants their key, and only if they are still what we doomed.
+
+    somebody at the key's path will put there     wait: that write takes the key over and the entry is dropped
+    the bucket holds another etag                 somebody else's work: it stays, the entry is dropped
+    otherwise                                     DELETE, conditional where the store can, else after a look
+
+Before a request destroys the only object that holds some bytes, the records that made it superfluous are synced: after
+power loss they must not describe a world in which that object is still needed.
+"""
+
+import logging
+
+from gatewayfs.errors import ConcurrentRequest, ObjectNotFound, PreconditionFailed
+from gatewayfs.meta.schema import Doomed, Inode
+from gatewayfs.runtime.failpoints import failpoint, register
+from gatewayfs.s3.store import UNCONDITIONAL, Condition
+from gatewayfs.types import ROOT_INO, ETag, ObjectKey
+from gatewayfs.upload import records
+from gatewayfs.upload.context import Context
+from gatewayfs.upload.looking import Unexpected, guarded, look
+from gatewayfs.upload.plan import wants_object
+
+log = logging.getLogger(__name__)
+
+_DELETE_BEFORE = register("upload.delete.before", "the doomed entry is on disk; the object is still there")
+_DELETE_AFTER = register("upload.delete.after", "the object is deleted; its doomed entry is not yet gone")
+
+
+async def delete_doomed(ctx: Context, key: str) -> int | None:
+    """Delete the doomed object at ``key``; the caller holds the key.
+
+    Returns:
+        an inode that will put its own object there and must be looked at first, else None: the entry is done with.
+    """
+    doomed = ctx.meta.doomed(key)
+    if doomed is None:
+        return None
+    heir = heir_of(ctx, key)
+    if heir is not None:
+        records.mark_dirty(ctx.meta, heir, ctx.clock.time_ns())
+        return heir.ino
+    await ctx.meta.sync()
+    try:
+        await _delete(ctx, doomed)
+    except (PreconditionFailed, ConcurrentRequest, Unexpected):
+        info = await look(ctx, key)
+        if info is not None and info.etag == doomed.etag:
+            raise ConcurrentRequest("somebody is writing this object now", operation="DeleteObject", key=key) from None
+        if info is not None:
+            log.warning("object %s was changed by others after it was deleted here: it stays", key)
+            event = {
+                "event": "kept",
+                "key": key,
+                "what": "deleted here, changed by others",
+                "at_ns": ctx.clock.time_ns(),
+            }
+            ctx.hooks.event(event)
+    except ObjectNotFound:
+        log.debug("doomed object %s is gone already", key)
+    else:
+        ctx.counters.deleted += 1
+    if ctx.meta.doomed(key) == doomed:
+        records.forget_object(ctx.meta, key)
+    return None
+
+
+async def _delete(ctx: Context, doomed: Doomed) -> None:
+    condition = Condition(match=ETag(doomed.etag))
+    honoured = ctx.capabilities.delete_if_match
+    sent = await guarded(ctx, doomed.key, condition, honoured=honoured)
+    failpoint(_DELETE_BEFORE)
+    await ctx.call(ctx.store.delete(ObjectKey(doomed.key), condition=UNCONDITIONAL if sent.absent else sent))
+    failpoint(_DELETE_AFTER)
+
+
+def heir_of(ctx: Context, key: str) -> Inode | None:
+    """The inode whose name asks for ``key`` and that shall have an object there."""
+    meta = ctx.meta
+    if not key.startswith(meta.prefix):
+        return None
+    directory = key.endswith("/")
+    inode = meta.inode(ROOT_INO)
+    for name in key.removeprefix(meta.prefix).rstrip("/").split("/"):
+        inode = meta.lookup(inode.ino, name.encode()) if inode is not None and name else inode
+    if inode is None or inode.is_directory is not directory or not wants_object(inode, key):
+        return None
+    return inode

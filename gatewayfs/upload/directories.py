@@ -1,0 +1,77 @@
+"""Renamed directories: O(1) for the application, a walk for us.
+
+The rename only marks the directory (``children_unsettled``). Here its children are put into the queue in slices, child
+directories marked in turn, so the walk goes down level by level and is durable at every step. Only when every child is
+in the queue does the directory's ``source`` become its new prefix: until then what is in the bucket for it is listed
+from the old one, and after a crash the slices are simply gone through again. A child that turns out to be in the right
+place (the directory was renamed back) costs no request.
+"""
+
+import msgspec
+import trio
+
+from gatewayfs.meta.schema import Inode
+from gatewayfs.runtime.failpoints import failpoint, register
+from gatewayfs.upload import records
+from gatewayfs.upload.context import Context
+from gatewayfs.upload.plan import differs
+
+SLICE = 500
+"""Children per transaction: some milliseconds of the event loop at a time."""
+
+_SLICE_AFTER = register("upload.visit.after", "some children of a renamed directory are in the queue, perhaps not all")
+
+
+async def visit(ctx: Context, ino: int) -> bool:
+    """Put all children of a renamed directory into the queue. False when the directory was removed meanwhile.
+
+    Raises:
+        StoreError: its children could not be listed.
+    """
+    await ctx.hooks.ensure_listed(ino)
+    after = 0
+    while True:
+        inode = ctx.meta.inode(ino)
+        if inode is None or inode.directory is None or not inode.linked:
+            return False
+        children = ctx.meta.children(ino, after, SLICE)
+        if not children:
+            return True
+        after = children[-1]
+        for child in _mark(ctx, children):
+            ctx.notice(child)
+        failpoint(_SLICE_AFTER)
+        await trio.lowlevel.checkpoint()
+
+
+def _mark(ctx: Context, children: list[int]) -> list[int]:
+    now_ns = ctx.clock.time_ns()
+    marked: list[int] = []
+    with ctx.meta.transaction() as tx:
+        for child_ino in children:
+            child = tx.inode(child_ino)
+            if child is None:
+                continue
+            if child.directory is not None:
+                child = _unsettled(child)
+            elif not differs(child, tx.key_of(child)):
+                continue
+            tx.put(msgspec.structs.replace(child, dirty_since_ns=child.dirty_since_ns or now_ns))
+            marked.append(child_ino)
+    return marked
+
+
+def _unsettled(inode: Inode) -> Inode:
+    assert inode.directory is not None
+    return msgspec.structs.replace(inode, directory=msgspec.structs.replace(inode.directory, children_unsettled=True))
+
+
+def visited(ctx: Context, ino: int) -> None:
+    """Every child is in the queue: from now on the directory is listed from where it is."""
+    with ctx.meta.transaction() as tx:
+        inode = tx.inode(ino)
+        if inode is None or inode.directory is None:
+            return
+        directory = msgspec.structs.replace(inode.directory, children_unsettled=False)
+        directory = records.at_source(directory, records.wanted_key(tx, inode)) or directory
+        tx.put(msgspec.structs.replace(inode, directory=directory))

@@ -1,0 +1,80 @@
+"""Waiting until what was written before a certain moment is in the bucket.
+
+A drain notes the revisions of everything in the queue when it is called, and ends when each of them (or a newer one)
+has arrived, so a busy writer cannot keep it waiting for ever. Work that comes out of that work (the children of a
+renamed directory, the deletion of old keys) joins it. What is parked ends it too, and is reported.
+"""
+
+from dataclasses import dataclass, field
+
+import trio
+
+from gatewayfs.meta.env import MetaStore
+from gatewayfs.upload import records
+from gatewayfs.upload.schedule import Target
+from gatewayfs.upload.status import DrainReport, ParkedEntry
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """What must be in the bucket: at least these revisions."""
+
+    content_revision: int = 0
+    meta_revision: int = 0
+
+
+def goal_of(meta: MetaStore, target: Target) -> Goal:
+    """Everything that is written now."""
+    inode = meta.inode(target) if isinstance(target, int) else None
+    return Goal() if inode is None else Goal(inode.content_revision, inode.meta_revision)
+
+
+def reached(meta: MetaStore, target: Target, goal: Goal) -> bool:
+    """Whether the bucket holds what the goal asks for."""
+    if isinstance(target, str):
+        return meta.doomed(target) is None
+    inode = meta.inode(target)
+    if inode is None or not inode.dirty_since_ns or not inode.linked:
+        return True
+    if inode.remote is None or inode.is_directory:
+        return False
+    newer = inode.remote.content_revision >= goal.content_revision and inode.remote.meta_revision >= goal.meta_revision
+    return newer and inode.remote.key == records.wanted_key(meta, inode)
+
+
+@dataclass(slots=True, eq=False)
+class Drain:
+    """One call of ``Uploader.drain``."""
+
+    meta: MetaStore
+    goals: dict[Target, Goal] = field(default_factory=dict)
+    settled: int = 0
+    left: list[ParkedEntry] = field(default_factory=list)
+    done: trio.Event = field(default_factory=trio.Event)
+
+    def add(self, target: Target) -> None:
+        """``target`` belongs to what must arrive."""
+        self.goals[target] = goal_of(self.meta, target)
+
+    def looked_at(self, target: Target) -> None:
+        """A worker is done with ``target`` for now: has it arrived?"""
+        goal = self.goals.get(target)
+        if goal is not None and reached(self.meta, target, goal):
+            del self.goals[target]
+            self.settled += 1
+            self.check()
+
+    def gave_up(self, parked: ParkedEntry) -> None:
+        """``parked.target`` will not arrive by itself."""
+        if self.goals.pop(parked.target, None) is not None:
+            self.left.append(parked)
+            self.check()
+
+    def check(self) -> None:
+        """End when nothing is awaited any more."""
+        if not self.goals:
+            self.done.set()
+
+    def report(self) -> DrainReport:
+        """What became of it."""
+        return DrainReport(self.settled, tuple(self.left))

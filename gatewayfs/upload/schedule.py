@@ -1,0 +1,306 @@
+"""Which entry is looked at next, and when.        [pure]
+
+An entry is an inode number (something may differ from the bucket) or an object key (a doomed object). The records in
+``meta`` are the durable queue; this is the order in memory, rebuilt from them at start.
+
+    WAITING   in the due heap: settling, backing off, parked until tomorrow
+    READY     due; in the heap of its lane, oldest first
+    TAKEN     a worker has it
+    BLOCKED   until a key is free or another inode has been looked at
+
+Two lanes: files of more than one part are ``big`` and have workers of their own, so they cannot starve small ones, nor
+the other way round. News about an entry somebody is working on is remembered and makes it ready again afterwards.
+
+Moving a due time later costs nothing: the heap keeps the earlier time and the entry is weighed again when it pops.
+"""
+
+import heapq
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from enum import Enum
+
+Target = int | str
+"""An inode number, or the key of a doomed object."""
+
+
+class State(Enum):
+    """Where an entry is."""
+
+    WAITING = "waiting"
+    READY = "ready"
+    TAKEN = "in flight"
+    BLOCKED = "blocked"
+
+
+@dataclass(slots=True, eq=False)
+class Entry:
+    """One thing to look at. Times are seconds of trio's clock."""
+
+    target: Target
+    first_s: float
+    """When the change that is still to be uploaded was first noticed."""
+    last_s: float
+    not_before_s: float = 0.0
+    """Back-off: settle time cannot shorten it."""
+    heap_s: float = float("inf")
+    """Its earliest valid place in the due heap."""
+    state: State = State.WAITING
+    forced: bool = False
+    """Skips settle times: a drain, or somebody waits for it."""
+    again: bool = False
+    """News arrived while a worker had it."""
+    big: bool = False
+    attempts: int = 0
+    parked: bool = False
+    error: str = ""
+    blocked_on: Target | None = None
+    ticket: int = 0
+    ready_ticket: int = 0
+    size_bytes: int = 0
+    taken_s: float = 0.0
+    doing: str = ""
+
+
+@dataclass(slots=True)
+class _Lane:
+    workers: int
+    busy: int = 0
+    ready: list[tuple[float, int, Entry]] = field(default_factory=list)
+
+
+class Schedule:
+    """Entries in due order.
+
+    Args:
+        settle_s, settle_max_s: see ``UploadSettings``.
+        workers, big_workers: entries a lane lets be taken at a time.
+        is_big: whether an entry belongs to the lane of big files; asked when it becomes due.
+        is_open: whether a file is open for writing; asked when it becomes due.
+    """
+
+    def __init__(
+        self,
+        *,
+        settle_s: float,
+        settle_max_s: float,
+        workers: int,
+        big_workers: int,
+        is_big: Callable[[Target], bool],
+        is_open: Callable[[Target], bool],
+    ) -> None:
+        self._settle_s = settle_s
+        self._settle_max_s = settle_max_s
+        self._is_big = is_big
+        self._is_open = is_open
+        self._entries: dict[Target, Entry] = {}
+        self._due: list[tuple[float, int, Entry]] = []
+        self._lanes = {False: _Lane(workers), True: _Lane(big_workers)}
+        self._blocked: dict[Target, set[Target]] = {}
+        self._tickets = itertools.count(1)
+
+    def __repr__(self) -> str:
+        return f"<Schedule {len(self._entries)} entries, {self.taken_count} in flight>"
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __contains__(self, target: Target) -> bool:
+        return target in self._entries
+
+    def __iter__(self) -> Iterator[Entry]:
+        return iter(list(self._entries.values()))
+
+    def get(self, target: Target) -> Entry | None:
+        """The entry of ``target``, if there is one."""
+        return self._entries.get(target)
+
+    @property
+    def taken_count(self) -> int:
+        """Entries in workers' hands."""
+        return sum(lane.busy for lane in self._lanes.values())
+
+    # ------------------------------------------------------------------ news
+
+    def notice(self, target: Target, now_s: float, *, first_s: float | None = None) -> Entry:
+        """Something about ``target`` changed: look at it when it has settled. O(log n)."""
+        entry = self._entries.get(target)
+        if entry is None:
+            first = now_s if first_s is None else first_s
+            entry = self._entries[target] = Entry(target, first, now_s if first_s is None else first_s)
+            self._push(entry, self._wanted_s(entry))
+            return entry
+        entry.last_s = max(entry.last_s, now_s)
+        if entry.state is State.TAKEN:
+            entry.again = True
+        elif entry.parked:
+            entry.parked, entry.not_before_s = False, 0.0
+            self._push(entry, self._wanted_s(entry))
+        elif entry.state is State.WAITING:
+            self._push(entry, self._wanted_s(entry))
+        return entry
+
+    def ensure(self, target: Target, now_s: float) -> None:
+        """``target`` must be looked at, by our own doing: at once unless it is open or already has its time."""
+        entry = self._entries.get(target)
+        if entry is None:
+            self.notice(target, now_s, first_s=now_s - self._settle_s)
+        elif entry.state is State.TAKEN or entry.parked:
+            self.notice(target, now_s)
+
+    def unblock(self, target: Target) -> None:
+        """Make a blocked entry look again now."""
+        entry = self._entries.get(target)
+        if entry is not None and entry.state is State.BLOCKED:
+            entry.blocked_on = None
+            self._make_ready(entry)
+
+    def heard(self, target: Target, forget: bool) -> bool:
+        """Whether there was news about an entry in a worker's hands since it was taken; ``forget`` them."""
+        entry = self._entries.get(target)
+        if entry is None:
+            return False
+        heard, entry.again = entry.again, entry.again and not forget
+        return heard
+
+    def hurry(self, target: Target, now_s: float) -> None:
+        """Look at ``target`` without settling; back-off and parking stay."""
+        entry = self._entries.get(target)
+        if entry is None:
+            entry = self.notice(target, now_s)
+        entry.forced = True
+        if entry.state is State.WAITING:
+            self._push(entry, max(now_s, entry.not_before_s))
+
+    def retry(self, target: Target, now_s: float) -> None:
+        """Forget back-off and parking of ``target``; look at it now."""
+        entry = self._entries.get(target)
+        if entry is not None:
+            entry.not_before_s, entry.parked, entry.attempts = 0.0, False, 0
+            self.hurry(target, now_s)
+
+    # ------------------------------------------------------------------ time
+
+    def next_due_s(self) -> float:
+        """When the next waiting entry may be due; infinity when none waits."""
+        while self._due and not self._valid(self._due[0]):
+            heapq.heappop(self._due)
+        return self._due[0][0] if self._due else float("inf")
+
+    def advance(self, now_s: float) -> None:
+        """Make ready what is due."""
+        while self.next_due_s() <= now_s:
+            entry = heapq.heappop(self._due)[2]
+            entry.heap_s = float("inf")
+            wanted = self._wanted_s(entry)
+            if wanted > now_s:
+                self._push(entry, wanted)
+            else:
+                self._make_ready(entry)
+
+    def take(self, now_s: float, *, any_lane_limit: int | None = None) -> Entry | None:
+        """The oldest ready entry of a lane with a free worker, now taken; None when there is none.
+
+        Args:
+            any_lane_limit: with a limit, at most that many entries may be taken over both lanes (a probe).
+        """
+        if any_lane_limit is not None and self.taken_count >= any_lane_limit:
+            return None
+        for big, lane in self._lanes.items():
+            while lane.ready and lane.busy < lane.workers:
+                _, ticket, entry = heapq.heappop(lane.ready)
+                if entry.state is not State.READY or entry.ready_ticket != ticket or entry.big is not big:
+                    continue
+                entry.state, entry.again, entry.taken_s = State.TAKEN, False, now_s
+                lane.busy += 1
+                return entry
+        return None
+
+    # ------------------------------------------------------------------ what became of it
+
+    def settled(self, entry: Entry, now_s: float) -> None:
+        """Nothing is left to do, unless there was news meanwhile."""
+        self._give_back(entry)
+        entry.attempts, entry.error, entry.parked = 0, "", False
+        if entry.again:
+            entry.first_s = now_s
+            self._wait(entry, 0.0)
+        else:
+            del self._entries[entry.target]
+        self.wake(entry.target)
+
+    def later(self, entry: Entry, now_s: float, delay_s: float, *, settle: bool = False) -> None:
+        """Look again after ``delay_s``; with ``settle`` like after fresh news."""
+        self._give_back(entry)
+        if settle:
+            entry.first_s = entry.last_s = now_s
+        self._wait(entry, now_s + delay_s)
+        self.wake(entry.target)
+
+    def failed(self, entry: Entry, now_s: float, delay_s: float, error: str) -> None:
+        """It went wrong; try again after ``delay_s``. News does not shorten that."""
+        self._give_back(entry)
+        entry.attempts += 1
+        entry.error = error
+        self._wait(entry, now_s + delay_s)
+
+    def parked(self, entry: Entry, now_s: float, delay_s: float, error: str) -> None:
+        """Waiting will not help: put it aside. Fresh news brings it back."""
+        self._give_back(entry)
+        entry.attempts += 1
+        entry.error, entry.forced = error, False
+        entry.parked = not entry.again
+        self._wait(entry, now_s + (delay_s if entry.parked else 0.0))
+        self.wake(entry.target)
+
+    def put_back(self, entry: Entry) -> None:
+        """It could not even be tried: ready again, in its old place."""
+        self._give_back(entry)
+        self._make_ready(entry)
+
+    def block(self, entry: Entry, on: Target) -> None:
+        """Wait until ``wake(on)``: a key that another worker uses, or an inode that must move first."""
+        self._give_back(entry)
+        entry.state, entry.blocked_on = State.BLOCKED, on
+        self._blocked.setdefault(on, set()).add(entry.target)
+
+    def wake(self, on: Target) -> None:
+        """Whoever was blocked on ``on`` is ready again."""
+        for target in self._blocked.pop(on, ()):
+            entry = self._entries.get(target)
+            if entry is not None and entry.state is State.BLOCKED and entry.blocked_on == on:
+                entry.blocked_on = None
+                self._make_ready(entry)
+
+    # ------------------------------------------------------------------ inside
+
+    def _wanted_s(self, entry: Entry) -> float:
+        if entry.forced:
+            return entry.not_before_s
+        latest = entry.first_s + self._settle_max_s
+        settled = latest if self._is_open(entry.target) else min(entry.last_s + self._settle_s, latest)
+        return max(settled, entry.not_before_s)
+
+    def _push(self, entry: Entry, due_s: float) -> None:
+        if due_s < entry.heap_s:
+            entry.heap_s, entry.ticket = due_s, next(self._tickets)
+            heapq.heappush(self._due, (due_s, entry.ticket, entry))
+
+    def _valid(self, item: tuple[float, int, Entry]) -> bool:
+        entry = item[2]
+        return entry.state is State.WAITING and entry.ticket == item[1] and entry.heap_s == item[0]
+
+    def _make_ready(self, entry: Entry) -> None:
+        entry.state, entry.big, entry.heap_s = State.READY, self._is_big(entry.target), float("inf")
+        entry.ready_ticket = next(self._tickets)
+        heapq.heappush(self._lanes[entry.big].ready, (entry.first_s, entry.ready_ticket, entry))
+
+    def _give_back(self, entry: Entry) -> None:
+        assert entry.state is State.TAKEN, f"{entry} is in nobody's hands"
+        self._lanes[entry.big].busy -= 1
+        entry.state, entry.doing = State.WAITING, ""
+
+    def _wait(self, entry: Entry, not_before_s: float) -> None:
+        entry.state, entry.not_before_s = State.WAITING, not_before_s
+        entry.heap_s = float("inf")
+        self._push(entry, self._wanted_s(entry))

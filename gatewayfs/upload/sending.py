@@ -1,0 +1,251 @@
+"""One write to the bucket: remembered before, conditional, and recorded after.
+
+    remember the attempt ── journal ──> request ──> record what is there now ── journal ──>
+
+A crash or a lost answer between the first and the last step leaves the attempt behind; the next look finds an object
+it did not expect and recognises it (``looking.py``).
+"""
+
+import stat
+
+import msgspec
+
+from gatewayfs.errors import (
+    ConcurrentRequest,
+    ObjectNotFound,
+    PreconditionFailed,
+    StoreError,
+)
+from gatewayfs.meta.schema import Attempt, Inode, Remote
+from gatewayfs.runtime.failpoints import failpoint, register
+from gatewayfs.s3.attributes import split_metadata
+from gatewayfs.s3.store import (
+    COPY_BYTES_MAX,
+    UNCONDITIONAL,
+    Body,
+    Condition,
+    InlineBody,
+    ObjectHeaders,
+    ObjectInfo,
+)
+from gatewayfs.types import ETag, ObjectKey
+from gatewayfs.upload import records
+from gatewayfs.upload.conflicts import their_attributes
+from gatewayfs.upload.context import Context
+from gatewayfs.upload.looking import Unexpected, absorb, guarded, look, put_attempt
+from gatewayfs.upload.metadata import headers_record, metadata_digest, object_headers, object_metadata
+from gatewayfs.upload.multipart import copy_large, send_large
+from gatewayfs.upload.plan import Copy, SendContent, SendSmall, content_differs
+
+_PUT_BEFORE = register("upload.put.before", "the attempt is in the journal; nothing was sent")
+_PUT_AFTER = register("upload.put.after", "the object is in the bucket; the record does not know it")
+_COPY_BEFORE = register("upload.copy.before", "the attempt is in the journal; nothing was sent")
+_COPY_AFTER = register("upload.copy.after", "the copy is in the bucket; the record does not know it")
+
+MISMATCH = (PreconditionFailed, ObjectNotFound, ConcurrentRequest)
+"""Answers that say "not what you expected"; 404 is what If-Match gets where nothing is."""
+
+
+async def send_small(ctx: Context, inode: Inode, step: SendSmall) -> None:
+    """PUT a marker, symlink, fifo or socket."""
+    await _put(ctx, inode, step.key, InlineBody(step.body), step.condition, inode.content_revision)
+
+
+async def send_content(ctx: Context, ino: int, step: SendContent) -> None:
+    """PUT the bytes of a regular file as they are now, or upload them in parts."""
+    cache, part_bytes = ctx.cache, ctx.settings.part_bytes
+    inode = ctx.meta.require(ino)
+    if cache.writer_count(ino):
+        await ctx.hooks.flush_live(ino)
+        inode = ctx.meta.require(ino)
+    if inode.size > part_bytes:
+        await send_large(ctx, ino, step.key, step.condition)
+        return
+    if not cache.is_resident(inode) and not await fetch_rest(ctx, ino):
+        return
+    snapshot = await cache.snapshot(ino, part_bytes)
+    now = ctx.meta.inode(ino)
+    if now is None or len(snapshot.parts) > 1 or None in snapshot.parts or not _same_base(inode, now):
+        return
+    body = snapshot.parts[0] if snapshot.parts else InlineBody(b"")
+    assert body is not None
+    if records.wanted_key(ctx.meta, now) == step.key:
+        await _put(ctx, now, step.key, body, step.condition, snapshot.revision)
+
+
+def _same_base(before: Inode, after: Inode) -> bool:
+    """The condition of the step still holds for the record."""
+    return before.remote == after.remote
+
+
+async def fetch_rest(ctx: Context, ino: int) -> bool:
+    """Bring absent bytes here. False: the object they were in is not there any more; the records say so now."""
+    inode = ctx.meta.require(ino)
+    assert inode.remote is not None, f"inode {ino} lacks bytes and the bucket holds none"
+    key = inode.remote.key
+    try:
+        await ctx.call(ctx.cache.ensure_resident(ino))
+    except (PreconditionFailed, ObjectNotFound):
+        await absorb(ctx, ino, key, await look(ctx, key))
+        return False
+    return True
+
+
+async def _put(ctx: Context, inode: Inode, key: str, body: Body, condition: Condition, content_revision: int) -> None:
+    metadata = object_metadata(inode)
+    headers = object_headers(inode, ctx.settings.guess_mime_type)
+    attempt = put_attempt(key, body, metadata, content_revision, inode.meta_revision)
+    flags = ctx.capabilities
+    records.remember_attempt(ctx.meta, inode.ino, attempt)
+    try:
+        honoured = flags.put_if_none_match if condition.absent else flags.put_if_match
+        sent_condition = await guarded(ctx, key, condition, honoured=honoured)
+        failpoint(_PUT_BEFORE)
+        async with ctx.budget.hold(body.length):
+            result = await ctx.call(ctx.store.put(ObjectKey(key), body, metadata, headers, condition=sent_condition))
+        failpoint(_PUT_AFTER)
+    except Unexpected as found:
+        await mismatch(ctx, inode.ino, key, attempt, found.info)
+        return
+    except MISMATCH:
+        await mismatch(ctx, inode.ino, key, attempt, await look(ctx, key))
+        return
+    except StoreError as problem:
+        if not problem.transient:
+            records.forget_attempt(ctx.meta, inode.ino, attempt)
+        raise
+    ctx.counters.uploaded_files += 1
+    ctx.counters.sent(body.length, ctx.clock.monotonic())
+    remote = Remote(
+        key, result.etag, body.length, result.last_modified_ns, content_revision, inode.meta_revision, result.version_id
+    )
+    record(ctx, inode.ino, remote)
+
+
+async def mismatch(ctx: Context, ino: int, key: str, attempt: Attempt, info: ObjectInfo | None) -> None:
+    """A write was refused because of what is at ``key``: learn from it."""
+    try:
+        await absorb(ctx, ino, key, info)
+    finally:
+        records.forget_attempt(ctx.meta, ino, attempt)
+
+
+def record(ctx: Context, ino: int, remote: Remote) -> None:
+    """``remote`` is in the bucket; look at whatever that changes."""
+    for target in records.record_sent(ctx.meta, ino, remote, ctx.clock.time_ns()):
+        ctx.notice(target)
+
+
+async def send_copy(ctx: Context, inode: Inode, step: Copy) -> None:
+    """Server-side copy to a new key, or onto itself with new metadata."""
+    source, key, meta = step.source, step.key, ctx.meta
+    if source.size > COPY_BYTES_MAX:
+        await copy_large(ctx, inode, step)
+        return
+    metadata = object_metadata(inode) if step.rewrite else None
+    headers = object_headers(inode, ctx.settings.guess_mime_type)
+    digest = metadata_digest(metadata) if metadata is not None else b""
+    attempt: Attempt | None = None
+    try:
+        if not ctx.capabilities.copy_source_if_match or not source.etag or (metadata is None and "-" in source.etag):
+            # A multipart object's copy has another etag: its metadata will have to tell whether it is ours.
+            info = await _source(ctx, source)
+            digest = digest or metadata_digest(info.metadata)
+        attempt = Attempt(
+            key, source.size, source.content_revision, _copied_meta(inode, step), b"", digest, source.etag
+        )
+        records.remember_attempt(meta, inode.ino, attempt)
+        condition = UNCONDITIONAL
+        if key != source.key:
+            condition = await guarded(ctx, key, step.condition, honoured=ctx.capabilities.copy_if_match)
+        failpoint(_COPY_BEFORE)
+        result = await ctx.call(
+            ctx.store.copy(
+                ObjectKey(source.key),
+                ObjectKey(key),
+                source_etag=ETag(source.etag) if source.etag else None,
+                metadata=metadata,
+                headers=headers if step.rewrite else ObjectHeaders(),
+                condition=condition,
+            )
+        )
+        failpoint(_COPY_AFTER)
+    except (Unexpected, *MISMATCH):
+        await copy_mismatch(ctx, inode.ino, step, attempt)
+        return
+    except StoreError as problem:
+        if not problem.transient and attempt is not None:
+            records.forget_attempt(meta, inode.ino, attempt)
+        raise
+    ctx.counters.copied += 1
+    remote = Remote(
+        key,
+        result.etag,
+        source.size,
+        result.last_modified_ns,
+        source.content_revision,
+        _copied_meta(inode, step),
+        result.version_id,
+        source.storage_class,
+    )
+    record(ctx, inode.ino, remote)
+
+
+def _copied_meta(inode: Inode, step: Copy) -> int:
+    """Whose attributes the copy carries."""
+    return inode.meta_revision if step.rewrite else step.source.meta_revision
+
+
+async def _source(ctx: Context, source: Remote) -> ObjectInfo:
+    """The source as it is; raises Unexpected when it is not what the record says."""
+    info = await look(ctx, source.key)
+    if info is None or (source.etag and info.etag != source.etag):
+        raise Unexpected(info)
+    return info
+
+
+async def copy_mismatch(ctx: Context, ino: int, step: Copy, attempt: Attempt | None) -> None:
+    """A copy was refused: either its source or what lies at its destination is not what we thought."""
+    try:
+        source = await look(ctx, step.source.key)
+        if step.key == step.source.key or source is None or source.etag != step.source.etag:
+            await absorb(ctx, ino, step.source.key, source)
+        else:
+            await absorb(ctx, ino, step.key, await look(ctx, step.key))
+    finally:
+        if attempt is not None:
+            records.forget_attempt(ctx.meta, ino, attempt)
+
+
+async def learn(ctx: Context, ino: int) -> None:
+    """Read the metadata of an object only a listing told us of, before a write replaces it."""
+    inode = ctx.meta.require(ino)
+    remote = inode.remote
+    assert remote is not None
+    info = await look(ctx, remote.key)
+    inode = ctx.meta.inode(ino) or inode
+    if inode.remote != remote:
+        return
+    if info is None or (remote.etag and info.etag != remote.etag):
+        await absorb(ctx, ino, remote.key, info)
+        return
+    with ctx.meta.transaction() as tx:
+        tx.put(learned(ctx, inode, remote, info))
+    ctx.hooks.kernel.invalidate_inode(ino, True)
+
+
+def learned(ctx: Context, inode: Inode, remote: Remote, info: ObjectInfo) -> Inode:
+    """The record with what HEAD said, except what was changed here since."""
+    found = their_attributes(ctx, info)
+    if content_differs(inode):
+        found.pop("mtime_ns")
+    if stat.S_IFMT(found["mode"]) != stat.S_IFMT(inode.mode):
+        found["mode"] = stat.S_IFMT(inode.mode) | stat.S_IMODE(found["mode"])
+    return msgspec.structs.replace(
+        inode,
+        **(found if inode.meta_revision == remote.meta_revision else {}),
+        foreign=split_metadata(info.metadata)[1],
+        headers=headers_record(info.headers),
+        attributes_known=True,
+        remote=msgspec.structs.replace(remote, etag=info.etag, version_id=info.version_id),
+    )

@@ -1,0 +1,78 @@
+"""What the uploader is told when it is built: numbers, and callables that reach upward.
+
+``UploadHooks`` is how news leaves this floor: the file system above hands down what the uploader may ask of it.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from gatewayfs.conflict import Policy
+from gatewayfs.runtime.kernel import Kernel
+from gatewayfs.s3.attributes import ShareDefaults
+
+Event = Mapping[str, Any]
+"""One thing that happened, for logs and notifications: ``event`` names it, ``key`` says where."""
+
+
+class Randomness(Protocol):
+    """The part of ``random.Random`` that jitter needs."""
+
+    def uniform(self, a: float, b: float, /) -> float: ...
+
+
+@dataclass(frozen=True, slots=True)
+class UploadSettings:
+    """Numbers of one share's write-back.
+
+    Attributes:
+        settle_s: wait this long after the last change, so that "write temporary, rename over" collapses.
+        settle_max_s: but never longer than this after the first change.
+        part_bytes: part size of multipart uploads; files up to this size go in one PUT.
+        workers: small files (and copies, deletes) under way at a time.
+        big_workers: files of more than one part under way at a time; their parts run in parallel besides.
+        parts_per_file: parts of one file under way at a time.
+        inflight_bytes_max: bodies under way at a time, all files together.
+        conflict_policy: who keeps the name when both sides changed.
+        gateway_name: goes into the names of conflict copies.
+        guess_mime_type: give new objects a Content-Type by file name.
+        fetch_bytes_max: a rename cycle is broken by downloading its smallest member up to this size; larger ones are
+            moved aside within the bucket.
+        retry_s_max: longest pause before a failed entry or an unreachable store is tried again.
+        parked_retry_s: parked entries are tried again this often.
+        defaults: attributes of other people's objects that carry none.
+        read_only: nothing is ever sent.
+    """
+
+    settle_s: float = 2.0
+    settle_max_s: float = 60.0
+    part_bytes: int = 8 << 20
+    workers: int = 16
+    big_workers: int = 4
+    parts_per_file: int = 4
+    inflight_bytes_max: int = 64 << 20
+    conflict_policy: Policy = Policy.BUCKET_WINS
+    gateway_name: str = "gateway"
+    guess_mime_type: bool = True
+    fetch_bytes_max: int = 64 << 20
+    retry_s_max: float = 300.0
+    parked_retry_s: float = 86_400.0
+    defaults: ShareDefaults = field(default_factory=ShareDefaults)
+    read_only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class UploadHooks:
+    """What the floors above lend.
+
+    Attributes:
+        ensure_listed: returns when a directory's children are all known here; raises StoreError.
+        flush_live: puts size and times of a file open for writing into its record.
+        kernel: told of names and attributes that change behind its back.
+        event: takes one event; must return at once and not raise.
+    """
+
+    ensure_listed: Callable[[int], Awaitable[None]]
+    flush_live: Callable[[int], Awaitable[None]]
+    kernel: Kernel
+    event: Callable[[Event], None]

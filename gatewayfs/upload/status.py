@@ -1,0 +1,114 @@
+"""What the uploader says about itself: frozen snapshots, read alike by ``status``, tests and logs."""
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from gatewayfs.meta.schema import Parked
+from gatewayfs.upload.gate import Unreachable
+
+ERRORS_KEPT = 20
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorNote:
+    """One failure, as it is shown to people."""
+
+    at_ns: int
+    key: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class InFlight:
+    """One entry a worker has now."""
+
+    target: int | str
+    key: str
+    doing: str
+    size_bytes: int
+    for_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class ParkedEntry:
+    """One entry that waits for a person."""
+
+    target: int | str
+    key: str
+    parked: Parked
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What is left to do, for a progress bar."""
+
+    entries: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class DrainReport:
+    """How a drain ended.
+
+    Attributes:
+        settled: entries of the call that are in the bucket now.
+        left: those that are not, with the reason of each.
+    """
+
+    settled: int
+    left: tuple[ParkedEntry, ...]
+
+    @property
+    def complete(self) -> bool:
+        """Everything written before the call is in the bucket."""
+        return not self.left
+
+
+@dataclass(frozen=True, slots=True)
+class UploadStatus:
+    """The queue at one moment. Rates are means over the last ten seconds or so, bytes per second of bodies sent."""
+
+    entries: int
+    entries_bytes: int
+    dirty: int
+    doomed: int
+    oldest_age_s: float
+    in_flight: tuple[InFlight, ...]
+    parked: tuple[ParkedEntry, ...]
+    backing_off: int
+    unreachable: Unreachable | None
+    last_errors: tuple[ErrorNote, ...]
+    conflicts: int
+    uploaded_files: int
+    uploaded_bytes: int
+    copied: int
+    deleted: int
+    rate_bytes_per_s: float
+    body_bytes_in_flight: int
+
+
+@dataclass(slots=True)
+class Counters:
+    """Totals since start, and the ring of last errors."""
+
+    conflicts: int = 0
+    uploaded_files: int = 0
+    uploaded_bytes: int = 0
+    copied: int = 0
+    deleted: int = 0
+    errors: deque[ErrorNote] = field(default_factory=lambda: deque(maxlen=ERRORS_KEPT))
+    _rate: float = 0.0
+    _rate_at_s: float = 0.0
+
+    def sent(self, length_bytes: int, now_s: float) -> None:
+        """``length_bytes`` of a body arrived in the bucket."""
+        self.uploaded_bytes += length_bytes
+        self._rate = self.rate(now_s) + length_bytes / RATE_WINDOW_S
+        self._rate_at_s = now_s
+
+    def rate(self, now_s: float) -> float:
+        """Bytes per second, weighing the last ``RATE_WINDOW_S`` seconds most."""
+        return float(self._rate * 2.718281828 ** (-(now_s - self._rate_at_s) / RATE_WINDOW_S))
+
+
+RATE_WINDOW_S = 10.0

@@ -1,0 +1,378 @@
+"""The durable write-back of one share: ``notice`` what changed, and it gets to the bucket.
+
+    vfs, refresh ── notice ──> Schedule ── take ──> worker: Reconciler.examine ──> records ── settled, later, parked
+
+The records in ``meta`` are the truth: a dirty inode or a doomed key is work to do, whoever made it so, and ``run``
+finds it again after any crash. ``notice`` only says "look at this one", costs microseconds, and may be said too often.
+
+Failures of one entry cost that entry time, never another one: transient ones back off with jitter, permanent ones are
+parked with their reason, an unreachable store closes the gate for all with a single probe (``gate.py``). An exception
+nobody foresaw is logged with its traceback and backs off like the rest.
+"""
+
+import logging
+
+import trio
+from trio import TASK_STATUS_IGNORED, TaskStatus
+
+from gatewayfs.cache.content import ContentCache
+from gatewayfs.errors import (
+    BucketNotFound,
+    CacheDiskFailed,
+    CorruptRecord,
+    CredentialsRejected,
+    GatewayError,
+    ObjectArchived,
+    RangeNotSatisfiable,
+    StoreAccessDenied,
+    StoreError,
+    StoreRefused,
+    StoreUnreachable,
+)
+from gatewayfs.meta.env import MetaStore
+from gatewayfs.meta.schema import Inode, Parked
+from gatewayfs.runtime.clock import Clock
+from gatewayfs.s3.store import COPY_BYTES_MAX, Capabilities, ObjectStore
+from gatewayfs.upload import records
+from gatewayfs.upload.context import ByteBudget, Context, KeyLocks
+from gatewayfs.upload.draining import Drain
+from gatewayfs.upload.gate import Gate, backoff_s
+from gatewayfs.upload.plan import content_differs
+from gatewayfs.upload.reconcile import Blocked, Done, Later, Outcome, Reconciler
+from gatewayfs.upload.schedule import Entry, Schedule, State, Target
+from gatewayfs.upload.settings import Randomness, UploadHooks, UploadSettings
+from gatewayfs.upload.status import (
+    Counters,
+    DrainReport,
+    ErrorNote,
+    InFlight,
+    ParkedEntry,
+    Progress,
+    UploadStatus,
+)
+
+log = logging.getLogger(__name__)
+
+NO_STORE = (StoreUnreachable, CredentialsRejected, BucketNotFound)
+"""The next entry would fail alike: close the gate."""
+
+PERMANENT = (
+    StoreAccessDenied,
+    ObjectArchived,
+    StoreRefused,
+    RangeNotSatisfiable,
+    CorruptRecord,
+    CacheDiskFailed,
+)
+"""Waiting does not help: park."""
+
+PARKED_FIRST_RETRY_S = 300.0
+"""A parked entry is tried again after this, then after twice as long, up to ``parked_retry_s``: rights get repaired."""
+
+LOAD_SLICE = 1000
+
+
+class Uploader:
+    """One share's write-back.
+
+    Args:
+        meta, store, cache, clock: the floors below.
+        rng: jitter of back-offs.
+        capabilities: what the store honours.
+    """
+
+    def __init__(
+        self,
+        *,
+        meta: MetaStore,
+        store: ObjectStore,
+        cache: ContentCache,
+        clock: Clock,
+        rng: Randomness,
+        settings: UploadSettings,
+        hooks: UploadHooks,
+        capabilities: Capabilities,
+    ) -> None:
+        self._meta, self._cache, self._clock, self._rng, self._settings = meta, cache, clock, rng, settings
+        self._schedule = Schedule(
+            settle_s=settings.settle_s,
+            settle_max_s=settings.settle_max_s,
+            workers=settings.workers,
+            big_workers=settings.big_workers,
+            is_big=self._is_big,
+            is_open=lambda target: isinstance(target, int) and cache.writer_count(target) > 0,
+        )
+        self._gate = Gate(settings.retry_s_max, rng)
+        self._counters = Counters()
+        self._budget = ByteBudget(settings.inflight_bytes_max)
+        self._drains: list[Drain] = []
+        self._wake = trio.Event()
+        self._sleeps_until_s = 0.0
+        self._context = Context(
+            meta=meta,
+            store=store,
+            cache=cache,
+            clock=clock,
+            settings=settings,
+            hooks=hooks,
+            capabilities=capabilities,
+            keys=KeyLocks(self._freed),
+            budget=self._budget,
+            gate=self._gate,
+            counters=self._counters,
+            notice=self._ensure,
+            unblock=self._unblock,
+            doing=self._doing,
+        )
+        self._reconciler = Reconciler(self._context, self._schedule.heard)
+
+    def __repr__(self) -> str:
+        return f"<Uploader {self._schedule!r} {self._gate!r}>"
+
+    # ------------------------------------------------------------------ news
+
+    def notice(self, ino: int) -> None:
+        """An inode changed, lost its name, or was closed: look at it when it has settled. Never blocks."""
+        self._schedule.notice(ino, self._clock.monotonic())
+        self._rouse()
+
+    def notice_doomed(self, key: str) -> None:
+        """An object was doomed: delete it when it has settled, unless somebody takes its key over."""
+        self._schedule.notice(key, self._clock.monotonic())
+        self._rouse()
+
+    def retry(self, ino: int | None) -> None:
+        """Try parked and backing-off entries again now: one inode, or all (None), and the store if it is away."""
+        now_s = self._clock.monotonic()
+        self._gate.probe_now(now_s)
+        for entry in self._schedule if ino is None else filter(None, [self._schedule.get(ino)]):
+            if entry.parked or entry.attempts:
+                self._schedule.retry(entry.target, now_s)
+        self._wake.set()
+
+    def hurry(self) -> None:
+        """Skip the settle times of everything that is in the queue now; does not wait."""
+        now_s = self._clock.monotonic()
+        self._gate.probe_now(now_s)
+        for entry in self._schedule:
+            self._schedule.hurry(entry.target, now_s)
+        self._wake.set()
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What the store honours, as far as is known; set it when a probe has found out."""
+        return self._context.capabilities
+
+    @capabilities.setter
+    def capabilities(self, found: Capabilities) -> None:
+        self._context.capabilities = found
+
+    # ------------------------------------------------------------------ running
+
+    async def run(self, task_status: TaskStatus[None] = TASK_STATUS_IGNORED) -> None:
+        """Work until cancelled. Reports started when everything left from the last run is in the queue."""
+        await self._load()
+        task_status.started()
+        async with trio.open_nursery() as nursery:
+            while True:
+                wait_s = self._dispatch(nursery)
+                with trio.move_on_after(wait_s):
+                    await self._wake.wait()
+                self._wake = trio.Event()
+
+    async def _load(self) -> None:
+        """The queue as the records say it is."""
+        now_s, now_ns = self._clock.monotonic(), self._clock.time_ns()
+        for loaded, (since_ns, ino) in enumerate(self._meta.iter_dirty()):
+            self._schedule.notice(ino, now_s, first_s=now_s - max(0.0, (now_ns - since_ns) / 1e9))
+            if loaded % LOAD_SLICE == 0:
+                await trio.lowlevel.checkpoint()
+        for doomed in self._meta.iter_doomed():
+            self._schedule.notice(doomed.key, now_s, first_s=now_s - max(0.0, (now_ns - doomed.since_ns) / 1e9))
+        for ino in [*self._meta.iter_orphans(), *(ino for ino, _ in self._meta.iter_uploads())]:
+            self._schedule.notice(ino, now_s, first_s=now_s - self._settings.settle_s)
+        await trio.lowlevel.checkpoint()
+
+    def _dispatch(self, nursery: trio.Nursery) -> float:
+        """Start whatever may start now; returns how long nothing else will be due, in seconds."""
+        now_s = self._clock.monotonic()
+        self._schedule.advance(now_s)
+        closed = self._gate.closed is not None
+        probing_s = self._gate.probe_at_s if closed else now_s
+        if not self._settings.read_only and now_s >= probing_s:
+            while (entry := self._schedule.take(now_s, any_lane_limit=1 if closed else None)) is not None:
+                nursery.start_soon(self._work, entry)
+        self._sleeps_until_s = self._schedule.next_due_s()
+        if closed and probing_s > now_s:
+            self._sleeps_until_s = min(self._sleeps_until_s, probing_s)
+        return max(0.0, self._sleeps_until_s - now_s)
+
+    async def _work(self, entry: Entry) -> None:
+        target = entry.target
+        try:
+            outcome = await self._reconciler.examine(target)
+        except NO_STORE as problem:
+            self._gate.unanswered(self._clock.monotonic(), self._clock.time_ns(), str(problem))
+            self._note_error(target, problem)
+            self._schedule.put_back(entry)
+        except PERMANENT as problem:
+            self._park(entry, problem)
+        except GatewayError as problem:
+            self._note_error(target, problem)
+            self._back_off(entry, problem)
+        except Exception as problem:
+            log.exception("unexpected error while uploading %s; will be tried again", self._name(target))
+            self._note_error(target, problem)
+            self._back_off(entry, problem)
+        else:
+            self._came_back(entry, outcome)
+        for drain in list(self._drains):
+            drain.looked_at(target)
+        self._wake.set()
+
+    def _came_back(self, entry: Entry, outcome: Outcome) -> None:
+        now_s = self._clock.monotonic()
+        match outcome:
+            case Done():
+                self._schedule.settled(entry, now_s)
+            case Blocked(on):
+                if on in self._schedule or (isinstance(on, str) and on in self._context.keys):
+                    self._schedule.block(entry, on)
+                else:
+                    self._schedule.put_back(entry)
+            case Later(delay_s, settle):
+                self._schedule.later(entry, now_s, delay_s, settle=settle)
+
+    def _back_off(self, entry: Entry, problem: BaseException) -> None:
+        delay_s = backoff_s(entry.attempts + 1, self._settings.retry_s_max, self._rng)
+        self._schedule.failed(entry, self._clock.monotonic(), delay_s, str(problem))
+
+    def _park(self, entry: Entry, problem: GatewayError) -> None:
+        target = entry.target
+        self._note_error(target, problem)
+        delay_s = min(self._settings.parked_retry_s, PARKED_FIRST_RETRY_S * 2.0 ** min(entry.attempts, 30))
+        code = problem.code if isinstance(problem, StoreError) else ""
+        parked = Parked(self._clock.time_ns(), str(problem), code or type(problem).__name__)
+        if isinstance(target, int) and self._meta.inode(target) is not None:
+            with self._meta.transaction() as tx:
+                tx.put_parked(target, parked)
+        self._schedule.parked(entry, self._clock.monotonic(), delay_s, str(problem))
+        if entry.parked:
+            log.warning("upload of %s is parked: %s", self._name(target), problem)
+            for drain in list(self._drains):
+                drain.gave_up(ParkedEntry(target, self._name(target), parked))
+
+    # ------------------------------------------------------------------ draining
+
+    async def drain(self) -> DrainReport:
+        """Wait until everything written before this call is in the bucket, without settle times.
+
+        Waits as long as the store does not answer; cancel it to stop waiting. Entries that get parked end up in the
+        report. Needs ``run`` to be running.
+        """
+        drain = Drain(self._meta)
+        now_s = self._clock.monotonic()
+        self._gate.probe_now(now_s)
+        for entry in self._schedule:
+            drain.add(entry.target)
+            drain.looked_at(entry.target)
+            if entry.target in drain.goals:
+                self._schedule.retry(entry.target, now_s)
+        drain.check()
+        self._drains.append(drain)
+        self._wake.set()
+        try:
+            await drain.done.wait()
+        finally:
+            self._drains.remove(drain)
+        return drain.report()
+
+    def progress(self) -> Progress:
+        """Entries and bytes that are not in the bucket yet."""
+        meta = self._meta
+        return Progress(meta.dirty_count + meta.doomed_count, meta.dirty_bytes)
+
+    # ------------------------------------------------------------------ what is going on
+
+    def status(self) -> UploadStatus:
+        """The queue now."""
+        meta, now_s = self._meta, self._clock.monotonic()
+        oldest_ns = next(meta.iter_dirty(), (0, 0))[0]
+        doomed_parked = [entry for entry in self._schedule if entry.parked and isinstance(entry.target, str)]
+        parked = [ParkedEntry(ino, self._name(ino), why) for ino, why in meta.iter_parked()]
+        parked += [ParkedEntry(e.target, str(e.target), Parked(0, e.error)) for e in doomed_parked]
+        return UploadStatus(
+            entries=meta.dirty_count + meta.doomed_count,
+            entries_bytes=meta.dirty_bytes,
+            oldest_age_s=max(0.0, (self._clock.time_ns() - oldest_ns) / 1e9) if oldest_ns else 0.0,
+            dirty=meta.dirty_count,
+            doomed=meta.doomed_count,
+            in_flight=tuple(
+                InFlight(e.target, self._name(e.target), e.doing, self._size(e.target), now_s - e.taken_s)
+                for e in self._schedule
+                if e.state is State.TAKEN
+            ),
+            parked=tuple(parked),
+            backing_off=sum(1 for e in self._schedule if e.attempts and not e.parked),
+            unreachable=self._gate.closed,
+            last_errors=tuple(self._counters.errors),
+            conflicts=self._counters.conflicts,
+            uploaded_files=self._counters.uploaded_files,
+            uploaded_bytes=self._counters.uploaded_bytes,
+            copied=self._counters.copied,
+            deleted=self._counters.deleted,
+            rate_bytes_per_s=self._counters.rate(now_s),
+            body_bytes_in_flight=self._budget.used_bytes,
+        )
+
+    # ------------------------------------------------------------------ inside
+
+    def _is_big(self, target: Target) -> bool:
+        inode = self._meta.inode(target) if isinstance(target, int) else None
+        if inode is None or not inode.is_regular:
+            return False
+        if content_differs(inode):
+            return inode.size > self._settings.part_bytes
+        return inode.remote is not None and inode.remote.size > COPY_BYTES_MAX
+
+    def _ensure(self, target: Target) -> None:
+        now_s = self._clock.monotonic()
+        self._schedule.ensure(target, now_s)
+        for drain in self._drains:
+            drain.add(target)
+            self._schedule.hurry(target, now_s)
+        self._rouse()
+
+    def _unblock(self, target: Target) -> None:
+        self._schedule.unblock(target)
+        self._wake.set()
+
+    def _freed(self, key: str) -> None:
+        self._schedule.wake(key)
+        self._wake.set()
+
+    def _doing(self, target: Target, what: str) -> None:
+        entry = self._schedule.get(target)
+        if entry is not None:
+            entry.doing = what
+
+    def _rouse(self) -> None:
+        """Wake the dispatcher only if something is due before it would wake by itself."""
+        if self._schedule.next_due_s() < self._sleeps_until_s:
+            self._wake.set()
+
+    def _size(self, target: Target) -> int:
+        inode = self._meta.inode(target) if isinstance(target, int) else None
+        return inode.size if inode is not None and inode.is_regular else 0
+
+    def _name(self, target: Target) -> str:
+        """The object key an entry is about, or its number."""
+        if isinstance(target, str):
+            return target
+        inode: Inode | None = self._meta.inode(target)
+        key = records.wanted_key(self._meta, inode) if inode is not None else None
+        return key if key is not None else f"inode {target}"
+
+    def _note_error(self, target: Target, problem: BaseException) -> None:
+        message = f"{type(problem).__name__}: {problem}"
+        self._counters.errors.append(ErrorNote(self._clock.time_ns(), self._name(target), message))
