@@ -22,8 +22,8 @@ from gatewayfs.cache.fetch import Fetcher
 from gatewayfs.cache.live import UNCHANGED, CacheParts, Content
 from gatewayfs.cache.packs import Packs
 from gatewayfs.meta.env import MetaStore
-from gatewayfs.meta.transaction import Transaction
 from gatewayfs.meta.schema import PLACED_IN_PACK, Inode, Placement
+from gatewayfs.meta.transaction import Transaction
 from gatewayfs.runtime.clock import Clock
 from gatewayfs.runtime.disk import Disk, OpenFile, punch_hole
 from gatewayfs.runtime.offload import Offloader
@@ -176,6 +176,17 @@ class ContentCache:
         with self.using(self._meta.require(ino)) as content:
             await self._fetcher.fetch_all(content)
 
+    async def fill_absent(self, ino: int) -> None:
+        """Absent bytes become zeros: their object is gone for good, and what was written here must stay reachable.
+
+        Raises:
+            CacheDiskFull, CacheDiskFailed.
+        """
+        with self.using(self._meta.require(ino)) as content:
+            await content.persist()
+            if not content.resident:
+                content.declare_complete()
+
     async def snapshot(self, ino: int, part_bytes: int) -> Snapshot:
         """The bytes of a file as they are now, cut into parts of ``part_bytes``.
 
@@ -255,6 +266,30 @@ class ContentCache:
             return
         with self._meta.transaction() as tx:
             tx.put(self.forget(tx, inode))
+
+    def verify(self, inode: Inode) -> str:
+        """What is wrong with the bytes a record names, in one line; "" when they are there.
+
+        Pack entries are compared with their checksum; of sparse files length and presence are looked at.
+        """
+        placement = inode.placement
+        if placement is None:
+            return ""
+        path = (
+            self.packs.path(placement.pack)
+            if placement.kind == PLACED_IN_PACK
+            else self.path(inode.ino, placement.pack)
+        )
+        try:
+            length = path.stat().st_size
+        except OSError as problem:
+            return f"inode {inode.ino}: {path.name} cannot be read: {problem.strerror}"
+        if placement.kind == PLACED_IN_PACK:
+            return "" if self.packs.intact(placement) else f"inode {inode.ino}: its bytes in {path.name} are damaged"
+        end = min(placement.extents[-1], inode.size) if placement.extents else 0
+        # A hole at the end need not be in the file; bytes of an earlier range must be.
+        start = placement.extents[-2] if placement.extents else 0
+        return "" if length >= min(start, end) else f"inode {inode.ino}: {path.name} is shorter than its record says"
 
     async def count_packs(self, inodes: Callable[[int, int], list[Inode]]) -> None:
         """Walk all records once, in slices, so that packs know their live bytes. Runs in the background after start."""

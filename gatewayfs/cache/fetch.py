@@ -48,7 +48,9 @@ class Fetcher:
         deadline_s: longest time one call may wait before it answers EIO.
     """
 
-    def __init__(self, meta: MetaStore, store: ObjectStore, packs: Packs, small_file_bytes: int, deadline_s: float) -> None:
+    def __init__(
+        self, meta: MetaStore, store: ObjectStore, packs: Packs, small_file_bytes: int, deadline_s: float
+    ) -> None:
         self._meta = meta
         self._store = store
         self._packs = packs

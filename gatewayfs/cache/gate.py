@@ -35,7 +35,7 @@ class RangeGate:
 
     @asynccontextmanager
     async def hold(self, start: int, end: int) -> AsyncIterator[None]:
-        """Wait until nobody is busy with any byte of ``[start, end)``, then be it. A checkpoint only if it must wait."""
+        """Wait until nobody is busy with a byte of ``[start, end)``, then be it. A checkpoint only if it must wait."""
         while (done := self.blocker(start, end)) is not None:
             await done.wait()
         entry = (start, end, trio.Event())

@@ -91,7 +91,9 @@ class Content:
 
     def __repr__(self) -> str:
         where = "buffer" if self.buffer is not None else repr(self.placement or self.extents)
-        return f"<Content ino {self.ino} size {self.size} {where} users {self.users}{' changed' if self.changed else ''}>"
+        return (
+            f"<Content ino {self.ino} size {self.size} {where} users {self.users}{' changed' if self.changed else ''}>"
+        )
 
     def load(self, inode: Inode) -> None:
         """Take size and placement from the record."""
@@ -182,7 +184,7 @@ class Content:
             self._after_change(min(size, self.size), size)
 
     async def persist(self) -> None:
-        """The record describes the bytes as they are now: everything written so far survives kill -9. Errors as ``write``."""
+        """The record describes the bytes as they are now: what was written survives kill -9. Errors as ``write``."""
         if not self.changed:
             return
         async with _quick(self._mutex):
@@ -244,6 +246,13 @@ class Content:
         if os.fstat(file.fd).st_size < size:
             os.ftruncate(file.fd, size)
 
+    def declare_complete(self) -> None:
+        """Whatever is absent reads as zeros from now on, and the record says so."""
+        self.extend_file(self.size)
+        self.extents.add(0, self.size)
+        self.residence_changed = True
+        self.persist_residence()
+
     def cache_path(self) -> Path:
         """The sparse cache file of the current generation."""
         return self._parts.path(self.ino, self.generation)
@@ -292,14 +301,16 @@ class Content:
         self.changed = True
 
     async def _in_buffer(self, end: int) -> bool:
-        """True when the file is small enough, up to ``end``, to be changed in memory; moves the bytes to where they belong."""
+        """Whether the file, up to ``end``, is small enough to be changed in memory; moves the bytes where they belong."""
         limit = self._parts.small_file_bytes
         if self.buffer is None:
             if max(end, self.size) > limit or not (self.size == 0 or self.in_pack):
                 if self.in_pack and self.placement is not None:
                     await self._spill(await self._parts.packs.read(self.placement))
                 return False
-            self.buffer = bytearray(await self._parts.packs.read(self.placement) if self.in_pack and self.placement else b"")
+            self.buffer = bytearray(
+                await self._parts.packs.read(self.placement) if self.in_pack and self.placement else b""
+            )
             return True
         if max(end, len(self.buffer)) <= limit:
             return True
@@ -363,7 +374,7 @@ class Content:
         after_durable(lambda: self._parts.free(ino, old))
 
 
-class _quick:  # noqa: N801 - reads as a statement
+class _quick:
     """``async with`` a trio.Lock without a checkpoint when it is free: most calls find it so."""
 
     __slots__ = ("_lock",)

@@ -23,7 +23,7 @@ import xxhash
 
 from gatewayfs.errors import CorruptRecord
 from gatewayfs.meta.schema import PLACED_IN_PACK, Placement
-from gatewayfs.runtime.disk import Disk, OpenFile, open_file, pwrite_all, translated
+from gatewayfs.runtime.disk import Disk, OpenFile, open_file, pread_exactly, pwrite_all, translated
 from gatewayfs.runtime.failpoints import failpoint
 
 PACK_BYTES = 64 << 20
@@ -112,13 +112,21 @@ class Packs:
             raise CorruptRecord(f"pack {placement.pack} at {placement.offset}: bytes do not match their checksum")
         return data
 
+    def intact(self, placement: Placement) -> bool:
+        """Whether an entry matches its checksum; reads it at once, for checks only."""
+        try:
+            data = pread_exactly(self._file(placement.pack), placement.offset, placement.length)
+        except OSError:
+            return False
+        return len(data) == placement.length and xxhash.xxh3_64_intdigest(data) == placement.checksum
+
     def count(self, pack: int, length_bytes: int) -> None:
         """An entry of ``length_bytes`` lives in ``pack``."""
         self._present.add(pack)
         self._live[pack] = self._live.get(pack, 0) + length_bytes
 
     def count_existing(self, placement: Placement) -> None:
-        """The walk over the records met an entry; those appended since the start were counted when they were appended."""
+        """The walk over the records met an entry; those appended since the start have been counted already."""
         if placement.pack < self._first_active:
             self.count(placement.pack, placement.length)
 

@@ -25,8 +25,8 @@ from gatewayfs.runtime.clock import Clock, SystemClock
 from gatewayfs.runtime.offload import Offload
 from gatewayfs.runtime.randomness import generator
 from gatewayfs.s3.attributes import ShareDefaults
-from gatewayfs.s3.capabilities import probe
 from gatewayfs.s3.boto import StoreOptions, resolve
+from gatewayfs.s3.capabilities import probe
 from gatewayfs.s3.client import HttpObjectStore
 from gatewayfs.s3.metered import MeteredStore
 from gatewayfs.s3.retrying import RetryingStore
@@ -96,9 +96,7 @@ def open_store(config: ShareConfig, clock: Clock) -> HttpObjectStore:
             ca_bundle=str(options.ca_bundle or ""),
         ),
     )
-    return HttpObjectStore(
-        connection, Offload(options.connections), clock, connections_max=options.connections
-    )
+    return HttpObjectStore(connection, Offload(options.connections), clock, connections_max=options.connections)
 
 
 def share_defaults(config: ShareConfig) -> ShareDefaults:

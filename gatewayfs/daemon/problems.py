@@ -11,15 +11,15 @@ FREE_BYTES_LOW = 256 << 20
 """Below this the next big write will be refused."""
 
 
-def problems(
-    upload: UploadStatus, meta: MetaStatistics, refresh: RefreshStatistics, free_bytes: int
-) -> list[str]:
+def problems(upload: UploadStatus, meta: MetaStatistics, refresh: RefreshStatistics, free_bytes: int) -> list[str]:
     """All of them, the most serious first; empty when all is well."""
     found = []
     if meta.commit_error:
         found.append(f"records are not being committed: {meta.commit_error}; free space on the cache disk")
     if meta.failed_data_paths:
-        found.append(f"the cache disk lost bytes of {len(meta.failed_data_paths)} files; replace the disk, see docs/recovery")
+        found.append(
+            f"the cache disk lost bytes of {len(meta.failed_data_paths)} files; replace the disk, see docs/recovery"
+        )
     if meta.recovery_log_stale:
         found.append(f"the recovery log is behind: {meta.recovery_log_stale}; it catches up when the disk writes again")
     if free_bytes < FREE_BYTES_LOW:
@@ -31,7 +31,9 @@ def problems(
             "writes are queued, cached files are served"
         )
     for reason, count in Counter(entry.parked.reason for entry in upload.parked).most_common():
-        found.append(f"{count} files wait for you: {reason}; cure it, they are tried again daily and by `gatewayfs drain`")
+        found.append(
+            f"{count} files wait for you: {reason}; cure it, they are tried again daily and by `gatewayfs drain`"
+        )
     if upload.conflicts:
         found.append(f"{upload.conflicts} conflicts: both versions are kept, look for names with .conflict-")
     if refresh.unrepresentable:

@@ -18,7 +18,15 @@ from gatewayfs._version import __version__
 from gatewayfs.config import ShareConfig
 from gatewayfs.control.registry import Registration, Registry, runtime_directory
 from gatewayfs.control.server import ControlServer
-from gatewayfs.daemon.build import DISK_THREADS, Background, Parts, build, learn_capabilities, open_store, stored_capabilities
+from gatewayfs.daemon.build import (
+    DISK_THREADS,
+    Background,
+    Parts,
+    build,
+    learn_capabilities,
+    open_store,
+    stored_capabilities,
+)
 from gatewayfs.daemon.claim import claim, note_verified
 from gatewayfs.daemon.service import Service
 from gatewayfs.errors import CorruptRecord, LocalError, StoreError, UserError
@@ -108,13 +116,13 @@ async def _serve(parts: Parts, background: Background, mountpoint: Path, ready: 
         log.info("removed %d files that were unlinked while open when the last gateway ended", orphans)
     async with _mounted(parts, mountpoint), trio.open_nursery() as nursery:
         stop = trio.Event()
-        service = Service(parts, mountpoint, stop)
+        service = Service(parts, mountpoint, stop, nursery)
         nursery.start_soon(background.run)
         nursery.start_soon(parts.notifier.run)
         nursery.start_soon(_signals, stop)
         await nursery.start(parts.meta.run)
         await nursery.start(parts.refresh.run)
-        nursery.start_soon(parts.cache.count_packs, service.inodes_after)
+        nursery.start_soon(parts.cache.count_packs, parts.meta.inodes_after)
         async with _registered(parts, mountpoint, service, nursery):
             nursery.start_soon(_session, stop)
             await nursery.start(parts.uploader.run)
@@ -148,9 +156,7 @@ async def _mounted(parts: Parts, mountpoint: Path) -> AsyncIterator[None]:
 
 
 @contextlib.asynccontextmanager
-async def _registered(
-    parts: Parts, mountpoint: Path, service: Service, nursery: trio.Nursery
-) -> AsyncIterator[None]:
+async def _registered(parts: Parts, mountpoint: Path, service: Service, nursery: trio.Nursery) -> AsyncIterator[None]:
     """Listen on the control socket, and be found by the command line."""
     config = parts.config
     registry = Registry(runtime_directory())

@@ -17,8 +17,7 @@ from gatewayfs.control.server import Handler, Progress
 from gatewayfs.daemon.build import Parts
 from gatewayfs.daemon.problems import problems
 from gatewayfs.errors import UserError
-from gatewayfs.meta.check import check as check_records
-from gatewayfs.meta.schema import Inode
+from gatewayfs.meta.check import check_online
 
 log = logging.getLogger(__name__)
 
@@ -35,9 +34,11 @@ class Service:
 
     Args:
         stop: set to end the daemon.
+        nursery: for what goes on after a call was answered.
     """
 
-    def __init__(self, parts: Parts, mountpoint: Path, stop: trio.Event) -> None:
+    def __init__(self, parts: Parts, mountpoint: Path, stop: trio.Event, nursery: trio.Nursery) -> None:
+        self._nursery = nursery
         self._parts = parts
         self._mountpoint = mountpoint
         self._stop = stop
@@ -88,7 +89,7 @@ class Service:
             "s3": {
                 "reachable": upload.unreachable is None,
                 "clock_skew_s": parts.http.clock_skew_s,
-                "capabilities": _plain(parts.uploader.capabilities),
+                "capabilities": _plain(parts.http.capabilities),
                 **_plain(store),
             },
             "metadata": {**_plain(meta), **_plain(refresh)},
@@ -112,7 +113,7 @@ class Service:
         await parts.filesystem.files.persist_all()
         timeout = args.get("timeout_s")
         if not args.get("wait"):
-            parts.uploader.hurry()
+            self._nursery.start_soon(parts.uploader.drain)
             return self._left()
         begun = parts.uploader.progress()
         with trio.move_on_after(timeout if timeout is not None else float("inf")):
@@ -132,18 +133,22 @@ class Service:
         result: dict[str, Any] = _plain(report)
         return result
 
-    async def check(self, _args: dict[str, Any], _progress: Progress) -> dict[str, Any]:
-        found = await check_records(self._parts.meta)
-        return {"problems": found, "inodes": self._parts.meta.inode_count}
+    async def check(self, _args: dict[str, Any], progress: Progress) -> dict[str, Any]:
+        """Records against each other, and the cache files they name; beside running operations."""
+        parts = self._parts
+        found = await check_online(parts.meta)
+        looked = after = 0
+        while batch := parts.meta.inodes_after(after, 100):
+            found += filter(None, map(parts.cache.verify, batch))
+            after, looked = batch[-1].ino, looked + len(batch)
+            progress({"inodes": looked})
+            await trio.lowlevel.checkpoint()
+        return {"problems": found, "inodes": looked}
 
     async def stop(self, args: dict[str, Any], _progress: Progress) -> dict[str, Any]:
         log.info("asked to stop: %s", args.get("reason", "no reason given"))
         self._stop.set()
         return {}
-
-    def inodes_after(self, after: int, limit: int) -> list[Inode]:
-        """Records in order, for the walks after start."""
-        return self._parts.meta.inodes_after(after, limit)
 
     async def _report(self, begun: Any, progress: Progress) -> None:
         while True:
@@ -179,5 +184,3 @@ def _plain(value: Any) -> Any:
 
 def _rss_bytes() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-

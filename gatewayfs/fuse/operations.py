@@ -79,9 +79,7 @@ class Operations(pyfuse3.Operations):
         """Lookup counts drive nothing here: records live in LMDB, open files are counted by their handles."""
 
     @guarded
-    async def mkdir(
-        self, parent: int, name: bytes, mode: int, ctx: pyfuse3.RequestContext
-    ) -> pyfuse3.EntryAttributes:
+    async def mkdir(self, parent: int, name: bytes, mode: int, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
         return self._entry(await self._fs.names.mkdir(parent, name, mode, _caller(ctx)))
 
     @guarded
@@ -272,5 +270,3 @@ def _caller(ctx: pyfuse3.RequestContext) -> Caller:
 def _opened(handle: int) -> pyfuse3.FileInfo:
     # The page cache stays valid between opens: whatever changes behind the kernel is invalidated.
     return pyfuse3.FileInfo(fh=handle, keep_cache=True)
-
-

@@ -134,7 +134,7 @@ def pwrite_all(file: OpenFile, offset: int, data: bytes | memoryview) -> None:
 
 
 def open_file(path: Path, *, create: bool = False) -> OpenFile:
-    """Open for reading and writing. Raises LocalError, or FileNotFoundError when it is not there and not to be created."""
+    """Open for reading and writing. Raises LocalError, or FileNotFoundError when it is missing and not created."""
     flags = os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if create else 0)
     try:
         return OpenFile(os.open(path, flags, 0o600))

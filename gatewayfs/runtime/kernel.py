@@ -16,7 +16,7 @@ class Kernel(Protocol):
         ...
 
     def invalidate_entry(self, parent: int, name: bytes, deleted: int = 0) -> None:
-        """Forget what ``name`` in ``parent`` is. ``deleted`` is the inode that went away, so inotify watchers hear of it."""
+        """Forget what ``name`` in ``parent`` is. ``deleted``: the inode that went away, for inotify watchers."""
         ...
 
 

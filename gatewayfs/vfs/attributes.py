@@ -56,9 +56,7 @@ class Attributes:
         if content is None or not content.changed:
             return inode
         mtime = content.mtime_ns if content.mtime_ns is not None else inode.mtime_ns
-        return msgspec.structs.replace(
-            inode, size=content.size, mtime_ns=mtime, ctime_ns=max(inode.ctime_ns, mtime)
-        )
+        return msgspec.structs.replace(inode, size=content.size, mtime_ns=mtime, ctime_ns=max(inode.ctime_ns, mtime))
 
     async def setattr(self, ino: int, changes: Changes) -> Inode:
         """Apply changes; a size is applied to the bytes first.

@@ -56,9 +56,7 @@ class Files:
             self._share.notice(ino)
         return handle.number
 
-    async def create(
-        self, parent: int, name: bytes, mode: int, flags: int, caller: Caller
-    ) -> tuple[Inode, int]:
+    async def create(self, parent: int, name: bytes, mode: int, flags: int, caller: Caller) -> tuple[Inode, int]:
         """open(2) with O_CREAT: the new (or, without O_EXCL, existing) file and its handle."""
         try:
             inode = await self._namespace.mknod(parent, name, stat.S_IFREG | stat.S_IMODE(mode), caller)
@@ -184,5 +182,3 @@ class Files:
             return self._handles[number]
         except KeyError:
             raise BadHandle(f"no open file {number}") from None
-
-

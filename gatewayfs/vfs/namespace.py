@@ -11,8 +11,8 @@ from gatewayfs.errors import (
     NotADirectory,
     NotPermitted,
 )
-from gatewayfs.meta.transaction import Transaction
 from gatewayfs.meta.schema import Inode
+from gatewayfs.meta.transaction import Transaction
 from gatewayfs.types import ROOT_INO, SYMLINK_BYTES_MAX
 from gatewayfs.vfs.share import Caller, Share, is_special, new_directory
 
@@ -90,9 +90,7 @@ class Namespace:
             if entries:
                 raise DirectoryNotEmpty(inode.name.decode(errors="replace"))
 
-    async def _make(
-        self, parent: int, name: bytes, mode: int, caller: Caller, target: bytes | None = None
-    ) -> Inode:
+    async def _make(self, parent: int, name: bytes, mode: int, caller: Caller, target: bytes | None = None) -> Inode:
         share = self._share
         if await share.find(parent, name) is not None:
             raise EntryExists(name.decode(errors="replace"))

@@ -15,8 +15,8 @@ from gatewayfs.errors import (
     NoEntry,
     NotADirectory,
 )
-from gatewayfs.meta.transaction import Transaction
 from gatewayfs.meta.schema import Inode
+from gatewayfs.meta.transaction import Transaction
 from gatewayfs.types import ROOT_INO
 from gatewayfs.vfs.namespace import Namespace
 from gatewayfs.vfs.share import Share
@@ -39,7 +39,8 @@ class Renaming:
             exchange: swap both names, which must exist (RENAME_EXCHANGE).
 
         Raises:
-            NoEntry, EntryExists, NotADirectory, IsADirectory, DirectoryNotEmpty, NameTooLong, InvalidArgument, Unavailable.
+            NoEntry, EntryExists, NotADirectory, IsADirectory, DirectoryNotEmpty, NameTooLong, InvalidArgument,
+            Unavailable.
         """
         share = self._share
         if no_replace and exchange:

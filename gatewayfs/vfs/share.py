@@ -9,9 +9,9 @@ import msgspec
 from gatewayfs.cache.content import ContentCache
 from gatewayfs.errors import IsADirectory, NameTooLong, NoEntry, NotADirectory
 from gatewayfs.meta.env import MetaStore
-from gatewayfs.meta.transaction import Transaction
 from gatewayfs.meta.paths import checked_name
 from gatewayfs.meta.schema import Directory, Doomed, Inode
+from gatewayfs.meta.transaction import Transaction
 from gatewayfs.refresh.refresher import Refresh
 from gatewayfs.runtime.clock import Clock
 from gatewayfs.types import KEY_BYTES_MAX
@@ -134,7 +134,6 @@ class Share:
         tx.put_upload(inode.ino, None)
         tx.put_parked(inode.ino, None)
         return key
-
 
 
 def new_directory() -> Directory:
