@@ -51,7 +51,7 @@ def _no_gateways(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("mount b-1 /mnt --set upload.settel=3", "--set: upload.settel is not an option; did you mean upload.settle?"),
         ("mount b-1 /mnt --cache-dir /mnt/c", "cache.directory /mnt/c lies in the mount /mnt; put it elsewhere, on a "
          "local disk"),
-        ("doctor --endpoint-url http://x", "--set and --endpoint-url are about a bucket; name it: gatewayfs doctor BUCKET"),
+        ("doctor --set a=b", "--set and --endpoint-url are about a bucket; name it: gatewayfs doctor BUCKET"),
         ("version more", "'more' is one argument too many for gatewayfs version; see gatewayfs version --help"),
     ],
 )  # fmt: skip

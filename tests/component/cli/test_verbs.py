@@ -1,0 +1,217 @@
+"""The verbs that speak to a gateway, against a scripted one over the real socket."""
+
+import ctypes
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gatewayfs import mountpoint
+from gatewayfs.cli import umount
+from gatewayfs.cli.main import main
+from gatewayfs.control.registry import Registration, Registry
+
+ROOT = Path(__file__).parents[3]
+EMPTY = {"files_left": 0, "bytes_left": 0, "left": []}
+LEFT = {
+    "files_left": 3,
+    "bytes_left": 4096,
+    "left": [{"path": "a/b.txt", "reason": "AccessDenied", "bytes": 4096}, {"path": "c", "reason": "archived"}],
+}
+STATUS = {
+    "share": {"name": "fake", "bucket": "bucket-1", "prefix": "", "mountpoint": "/mnt/fake"},
+    "upload": {"entries": 3, "entries_bytes": 4096},
+    "problems": ["the bucket does not answer; check the network"],
+    "something_new": {"figure_bytes": 1536},
+}
+
+Start = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def place(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A mount directory; the registry is this test's own."""
+    monkeypatch.setenv("GATEWAYFS_RUNTIME_DIR", str(tmp_path_factory.mktemp("r")))
+    made = tmp_path / "mnt"
+    made.mkdir()
+    yield made
+    while mountpoint.mounted_at(made):
+        subprocess.run(["umount", "-l", str(made)], check=True)
+
+
+@pytest.fixture
+def start(place: Path) -> Iterator[Start]:
+    """Start the scripted gateway and wait until it serves."""
+    processes = []
+
+    def run(**script: Any) -> "subprocess.Popen[str]":
+        orders = json.dumps({"status": STATUS, "drain": [EMPTY]} | script)
+        command = [sys.executable, str(Path(__file__).parent / "fakegateway.py"), str(place), orders]
+        env = os.environ | {"PYTHONPATH": str(ROOT)}
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env, cwd="/")
+        processes.append(process)
+        assert process.stdout is not None
+        assert process.stdout.readline() == "serving\n"
+        return process
+
+    yield run
+    for process in processes:
+        process.kill()
+        process.wait()
+        assert process.stdout is not None
+        process.stdout.close()
+
+
+def said(capsys: pytest.CaptureFixture[str]) -> str:
+    return capsys.readouterr().out
+
+
+def test_status_shows_problems_first_and_whatever_else_it_is_sent(
+    place: Path, start: Start, capsys: pytest.CaptureFixture[str]
+) -> None:
+    start()
+    assert main(["status", str(place)]) == 0
+    lines = said(capsys).splitlines()
+    assert lines[0] == "fake: bucket-1 on /mnt/fake  1 to look at"
+    assert lines[1] == "  ! the bucket does not answer; check the network"
+    assert any(line.split() == ["figure", "1.5", "KiB"] for line in lines)
+    assert main(["status", "fake", "--json"]) == 0
+    assert json.loads(said(capsys)) == STATUS
+
+
+@pytest.mark.parametrize("status", [{}, {"share": None, "problems": None}, {"upload": 3, "cache": []}])
+def test_status_copes_with_a_gateway_of_another_release(status: dict[str, Any], place: Path, start: Start) -> None:
+    start(status=status)
+    assert main(["status", str(place)]) == 0
+
+
+def test_status_without_a_name_lists_the_running_and_the_crashed(
+    place: Path, start: Start, capsys: pytest.CaptureFixture[str]
+) -> None:
+    process = start()
+    assert main(["status"]) == 0
+    assert f"fake: bucket-1 on {place}  pid {process.pid}" in said(capsys)
+    process.kill()
+    process.wait()
+    assert main(["status"]) == 0
+    assert "not running (crashed?)" in said(capsys)
+    assert main(["status", "fake"]) == 3
+    assert "is not running (crashed?); start it again" in capsys.readouterr().err
+
+
+def test_drain_wait_returns_0_when_all_is_in_the_bucket(
+    place: Path, start: Start, capsys: pytest.CaptureFixture[str]
+) -> None:
+    frames = [{"files_total": 3, "files_left": n, "bytes_total": 0, "bytes_left": 0} for n in (3, 2, 1, 0)]
+    start(drain=[*frames, {}, {"bytes_total": 10, "bytes_left": 20}, EMPTY])
+    assert main(["drain", "--wait", str(place)]) == 0
+    assert said(capsys) == "everything is in the bucket\n"
+    assert main(["drain", "--timeout", "1m", "--json", "fake"]) == 0
+    assert json.loads(said(capsys))["args"] == {"wait": True, "timeout_s": 60.0}
+
+
+def test_drain_wait_returns_5_with_what_is_left_and_why(
+    place: Path, start: Start, capsys: pytest.CaptureFixture[str]
+) -> None:
+    start(drain=[LEFT])
+    assert main(["drain", "--wait", str(place)]) == 5
+    assert said(capsys).splitlines() == [
+        "3 files (4.0 KiB) not in the bucket yet:",
+        "  a/b.txt: AccessDenied (bytes 4.0 KiB)",
+        "  c: archived",
+        "  and 1 more; gatewayfs status tells the reasons",
+    ]
+    assert main(["drain", str(place)]) == 0
+    assert said(capsys) == "uploading 3 files (4.0 KiB); gatewayfs status shows how far it is\n"
+
+
+def test_refresh_cache_names_folders_relative_to_the_mount(
+    place: Path, start: Start, capsys: pytest.CaptureFixture[str]
+) -> None:
+    start()
+    assert (
+        main(["refresh-cache", str(place), "--folder", f"{place}/a", "--folder", "/b", "--no-recursive", "--json"]) == 0
+    )
+    assert json.loads(said(capsys))["args"] == {"folders": ["a", "b"], "recursive": False}
+    assert main(["refresh-cache", "fake"]) == 0
+    assert "listed  3" in said(capsys)
+    assert main(["refresh-cache", "fake", *(["--folder", "x"] * 51)]) == 2
+
+
+@pytest.mark.mount
+def test_umount_drains_unmounts_and_waits_for_the_end(place: Path, start: Start) -> None:
+    process = start(mount=True)
+    assert main(["umount", str(place)]) == 0
+    assert mountpoint.mounted_at(place) is None
+    assert process.poll() == 0 or process.wait(1) == 0
+    assert main(["umount", str(place)]) == 3
+
+
+@pytest.mark.mount
+def test_umount_stays_mounted_when_something_cannot_be_uploaded(
+    place: Path, start: Start, capsys: pytest.CaptureFixture[str]
+) -> None:
+    process = start(mount=True, drain=[LEFT])
+    assert main(["umount", "fake"]) == 5
+    assert f"{place} stays mounted" in said(capsys)
+    assert mountpoint.mounted_at(place) is not None
+    assert process.poll() is None
+    assert main(["umount", "--no-drain", "fake"]) == 0
+    assert said(capsys).startswith("3 files (4.0 KiB) stay queued in /cache/fake and are uploaded after the next mount")
+    assert mountpoint.mounted_at(place) is None
+
+
+@pytest.mark.mount
+def test_umount_of_a_busy_mount_names_its_users_and_changes_nothing(
+    place: Path, start: Start, capsys: pytest.CaptureFixture[str]
+) -> None:
+    process = start(mount=True)
+    with (place / "open").open("w"):
+        assert main(["umount", str(place)]) == 1
+    assert f"(pid {os.getpid()})" in capsys.readouterr().err
+    assert process.poll() is None
+    assert main(["umount", str(place)]) == 0
+
+
+@pytest.mark.mount
+def test_umount_tells_a_gateway_whose_mount_was_detached_by_hand_to_stop(place: Path, start: Start) -> None:
+    process = start(mount=True, stubborn=True)
+    subprocess.run(["umount", "-l", str(place)], check=True)
+    assert main(["umount", "fake"]) == 0
+    assert process.wait(1) == 0
+
+
+@pytest.mark.mount
+def test_umount_does_not_wait_for_ever(
+    place: Path, start: Start, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(umount, "END_S_MAX", 0.1)
+    process = start(mount=True, stubborn=True)
+    assert main(["umount", "fake"]) == 1
+    assert f"is unmounted, but the gateway (pid {process.pid}) has not ended" in capsys.readouterr().err
+
+
+@pytest.mark.mount
+def test_umount_clears_the_dead_mount_of_a_crashed_gateway(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    registry = Registry(Path(os.environ["GATEWAYFS_RUNTIME_DIR"]))
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as crashed:
+        registry.register(Registration("fake", str(place), crashed.pid, "/s", "/cache/fake", "b-1", "", "2026"))
+        crashed.kill()
+    for target in ("fake", str(place)):
+        _dead_fuse_mount(place)
+        assert main(["umount", target]) == 0
+        assert "had crashed; its dead mount" in said(capsys)
+        assert mountpoint.mounted_at(place) is None
+        assert registry.entries() == []
+
+
+def _dead_fuse_mount(place: Path) -> None:
+    fd = os.open("/dev/fuse", os.O_RDWR)
+    options = f"fd={fd},rootmode=40000,user_id=0,group_id=0".encode()
+    assert ctypes.CDLL(None).mount(b"b-1", os.fsencode(place), b"fuse.gatewayfs", 0, options) == 0
+    os.close(fd)
