@@ -16,9 +16,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -192,7 +191,7 @@ def copy_in(mount_dir: Path) -> tuple[int, int]:
     files, size_bytes = 0, 0
     for name in COPIED:
         shutil.copytree(ROOT / name, mount_dir / name, ignore=shutil.ignore_patterns("__pycache__"), symlinks=True)
-    os.symlink("docs/configuration.md", mount_dir / "guide.md")
+    os.symlink("docs/cli.md", mount_dir / "guide.md")
     for path in mount_dir.rglob("*"):
         if path.is_file() and not path.is_symlink():
             files += 1
@@ -224,9 +223,11 @@ def list_keys(s3: Any) -> dict[str, int]:
 
 def side_by_side(mount_dir: Path, keys: dict[str, int]) -> None:
     """One directory as ``ls -l`` sees it, beside the objects it is made of."""
-    table = Table(title="the same things, seen twice", title_justify="left", box=None, padding=(0, 2, 0, 0))
-    table.add_column(f"ls -l {mount_dir.name}/{SHOWN_DIRECTORY}", style="cyan", no_wrap=True)
-    table.add_column(f"s3://{BUCKET}", style="magenta", no_wrap=True)
+    table = Table(title="The same things, seen twice", title_justify="left", box=None, padding=(0, 1, 0, 0))
+    table.add_column("ls -l", style="dim", no_wrap=True)
+    table.add_column("bytes", justify="right", no_wrap=True)
+    table.add_column("on the mount", style="cyan", overflow="fold")
+    table.add_column("key in the bucket", style="magenta", overflow="fold")
     table.add_column("bytes", justify="right", no_wrap=True)
     shown = [mount_dir / SHOWN_DIRECTORY, *sorted((mount_dir / SHOWN_DIRECTORY).iterdir()), mount_dir / "guide.md"]
     for path in shown[:SHOWN_ROWS_MAX]:
@@ -234,18 +235,17 @@ def side_by_side(mount_dir: Path, keys: dict[str, int]) -> None:
         key = str(path.relative_to(mount_dir)) + ("/" if stat.S_ISDIR(details.st_mode) else "")
         if key not in keys:
             raise DemoFailed(f"{key} is on the mount but not in the bucket")
-        changed = datetime.fromtimestamp(details.st_mtime, UTC).strftime("%b %d %H:%M")
         name = f"{path.name} -> {os.readlink(path)}" if path.is_symlink() else path.name
-        table.add_row(f"{stat.filemode(details.st_mode)} {details.st_size:7} {changed} {name}", key, str(keys[key]))
+        table.add_row(stat.filemode(details.st_mode), str(details.st_size), name, key, str(keys[key]))
     console.print()
     console.print(table)
 
 
-def one_object(s3: Any, keys: Sequence[str] | dict[str, int]) -> None:
+def one_object(s3: Any, keys: dict[str, int]) -> None:
     """What travels with an object: the attributes that other File Gateway tools read and write."""
     key = next(key for key in keys if key.startswith(SHOWN_DIRECTORY) and key.endswith(".py"))
     metadata = s3.head_object(Bucket=BUCKET, Key=key)["Metadata"]
-    table = Table(title=f"user metadata of {key}", title_justify="left", box=None, padding=(0, 2, 0, 0))
+    table = Table(title=f"The object {key} carries", title_justify="left", box=None, padding=(0, 2, 0, 0))
     table.add_column("key", style="cyan")
     table.add_column("value")
     for name, value in sorted(metadata.items()):
@@ -255,19 +255,16 @@ def one_object(s3: Any, keys: Sequence[str] | dict[str, int]) -> None:
 
 
 def explain(mount_dir: Path, endpoint: str, log_path: Path) -> None:
-    console.print(
-        Panel(
-            f"In another terminal:\n\n"
-            f"  cd {mount_dir}                    [dim]an ordinary directory: edit, git clone, make[/]\n"
-            f"  {PROGRAM} status {mount_dir}\n"
-            f"  {PROGRAM} drain --wait {mount_dir}\n"
-            f"  curl '{endpoint}/{BUCKET}?list-type=2'      [dim]what S3 sees[/]\n"
-            f"  tail -f {log_path}",
-            title="look around",
-            title_align="left",
-            expand=False,
-        )
-    )
+    """Lines to copy into another terminal, each short enough to stay one."""
+    console.print("\n[bold]Look around[/] in another terminal, from this directory:")
+    for line in (
+        f"ls -lR {mount_dir}",
+        f".venv/bin/gatewayfs status {mount_dir}",
+        f"date >{mount_dir}/now && .venv/bin/gatewayfs drain --wait {mount_dir}",
+        f"curl -s '{endpoint}/{BUCKET}?list-type=2'",
+        f"tail -f {log_path}",
+    ):
+        console.print(f"  {line}", markup=False)
 
 
 def stay() -> None:
@@ -275,7 +272,7 @@ def stay() -> None:
     if seconds := os.environ.get("DEMO_SECONDS", ""):
         time.sleep(float(seconds))
     elif sys.stdin.isatty() and os.environ.get("CI") != "true":
-        console.print("[bold]Ctrl-C[/] unmounts and removes everything.")
+        console.print("\n[bold]Ctrl-C[/] unmounts and removes everything.")
         wait_for_ctrl_c()
 
 

@@ -56,6 +56,8 @@ def test_a_demo_that_is_stopped_leaves_nothing(home: Path, number: signal.Signal
         for line in demo.stdout:
             said += line
             if "Look around" in line:
-                demo.send_signal(number)
+                break
+        demo.send_signal(number)
+        said += demo.stdout.read()
         assert demo.wait(DEMO_S_MAX) == status, said
     assert_nothing_is_left(home)
