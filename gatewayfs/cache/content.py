@@ -101,7 +101,7 @@ class ContentCache:
             small_file_bytes=small_file_bytes,
             path=self.path,
             fetch=self._fetcher.fetch,
-            free=self._free,
+            freeing=self._freeing,
         )
         self._live: dict[int, Content] = {}
 
@@ -245,8 +245,7 @@ class ContentCache:
         """The record without its placement, for the caller to put (or to remove); the space comes back when durable."""
         placement = inode.placement
         if placement is not None:
-            ino = inode.ino
-            tx.after_durable(lambda: self._free(ino, placement))
+            tx.after_durable(self._freeing(inode.ino, placement))
         return msgspec.structs.replace(inode, placement=None)
 
     def rebase(self, tx: Transaction, inode: Inode) -> Inode:
@@ -329,12 +328,11 @@ class ContentCache:
         self._live.clear()
         self.packs.close()
 
-    def _free(self, ino: int, placement: Placement) -> None:
+    def _freeing(self, ino: int, placement: Placement) -> Callable[[], None]:
         if placement.kind == PLACED_IN_PACK:
-            self.packs.free(placement)
-            return
+            return self.packs.freeing(placement)
         path = self.path(ino, placement.pack)
-        self._background(lambda: path.unlink(missing_ok=True))
+        return lambda: self._background(lambda: path.unlink(missing_ok=True))
 
     def _punch(self, file: OpenFile, offset: int, length: int) -> None:
         self._background(lambda: punch_hole(file, offset, length))

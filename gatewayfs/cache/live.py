@@ -47,7 +47,7 @@ class CacheParts:
     """What every live file needs; one per cache.
 
     ``fetch(content, start, end)`` brings absent bytes from the bucket. ``path(ino, generation)`` names cache files.
-    ``release(tx-free callable)`` gives a placement's space back.
+    ``freeing(ino, placement)``, asked when a record stops using a placement, gives its space back when called.
     """
 
     meta: MetaStore
@@ -57,7 +57,7 @@ class CacheParts:
     small_file_bytes: int
     path: Callable[[int, int], Path]
     fetch: Callable[["Content", int, int], Awaitable[None]]
-    free: Callable[[int, Placement], None]
+    freeing: Callable[[int, Placement], Callable[[], None]]
 
 
 class Content:
@@ -301,7 +301,7 @@ class Content:
         self.changed = True
 
     async def _in_buffer(self, end: int) -> bool:
-        """Whether the file, up to ``end``, is small enough to be changed in memory; moves the bytes where they belong."""
+        """Whether the file, up to ``end``, is small enough for memory; moves the bytes where they belong."""
         limit = self._parts.small_file_bytes
         if self.buffer is None:
             if max(end, self.size) > limit or not (self.size == 0 or self.in_pack):
@@ -370,8 +370,7 @@ class Content:
             return
         if new is not None and old.kind == new.kind == PLACED_IN_FILE and old.pack == new.pack:
             return
-        ino = self.ino
-        after_durable(lambda: self._parts.free(ino, old))
+        after_durable(self._parts.freeing(self.ino, old))
 
 
 class _quick:

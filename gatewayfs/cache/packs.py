@@ -136,11 +136,18 @@ class Packs:
         for pack in sorted(self._present):
             self._unlink_if_dead(pack)
 
-    def free(self, placement: Placement) -> None:
-        """Give an entry's space back; only after the record that stopped using it is durable."""
-        if self._counted or placement.pack >= self._first_active:
-            # Before the walk ended nobody knows whether it has counted this entry: rather keep a dead pack until the
-            # next start than lose a live one.
+    def freeing(self, placement: Placement) -> Callable[[], None]:
+        """What gives an entry's space back; to be called after the record that stops using it now is durable.
+
+        Asked for when the record changes, not when that is durable: the walk may end in between, without having met
+        this entry. Before it ended nobody knows whether it has counted the entry, and then a dead pack is rather kept
+        until the next start than a live one lost.
+        """
+        counted = self._counted or placement.pack >= self._first_active
+        return lambda: self._free(placement, counted)
+
+    def _free(self, placement: Placement, counted: bool) -> None:
+        if counted:
             self._live[placement.pack] = self._live.get(placement.pack, 0) - placement.length
         first = -(-placement.offset // _BLOCK) * _BLOCK
         last = (placement.offset + placement.length) // _BLOCK * _BLOCK
