@@ -113,7 +113,7 @@ class Applier:
         self, tx: Transaction, news: News, walk: ListingPass, name: bytes, row: ListedObject, mark: int, moving: bool
     ) -> None:
         child = tx.lookup(walk.ino, name)
-        if child is not None:
+        if child is not None and child.directory is None:
             walk.saw(child.ino)
         if self.own.changed(row.key, mark):
             return
@@ -164,11 +164,10 @@ class Applier:
             unknown: list[tuple[bytes, str, Inode | None]] = []
             for name, prefix in rows:
                 child = tx.lookup(walk.ino, name)
-                if child is not None:
-                    walk.saw(child.ino)
                 if child is None or child.directory is None:
                     unknown.append((name, prefix, child))
                 else:
+                    walk.saw(child.ino)
                     self._known_directory(tx, news, walk, prefix, child)
             unknown = [row for row in unknown if not self.motion.claims.on(tx, row[1], walk.ino)]
             doubtful = self._suspects(tx, walk, {prefix for _, prefix, _ in unknown}, mark)
@@ -225,7 +224,8 @@ class Applier:
             self._shadow(walk, prefix)
             return
         if child is not None:
-            self._shadow(walk, prefix[:-1])
+            if walk.has_seen(child.ino):
+                self._shadow(walk, prefix[:-1])
             self.unlink(tx, news, child)
         ino = tx.new_ino()
         tx.put(records.new_directory(ino, walk.ino, name, prefix, self.defaults, self.now_ns(), moving=moving))

@@ -136,6 +136,9 @@ class Lister:
         directory = self._meta.require(parent).directory
         return directory is None or child_key(directory.source or "", name) is None
 
+    def is_listing(self, ino: int) -> bool:
+        return ino in self._walks
+
     def join(self, ino: int) -> Walk:
         """The listing of a directory under way, started if there is none."""
         return self._walks.get(ino) or self._start(ino, renewing=False, recursive=False)

@@ -42,6 +42,10 @@ class ListingPass:
         if self.seen is not None:
             self.seen.add(ino)
 
+    def has_seen(self, ino: int) -> bool:
+        """Whether a row of this walk stood for the child ``ino``."""
+        return self.seen is None or ino in self.seen
+
     def hide(self, name: bytes, row: ListedObject) -> None:
         """``row`` cannot be shown because a directory has its name."""
         if len(self.shadows) < SHADOWS_MAX:

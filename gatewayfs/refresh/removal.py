@@ -29,7 +29,7 @@ async def sweep(applier: Applier, walk: ListingPass) -> None:
     after = 0
     while batch := applier.meta.children(walk.ino, after, SLICE):
         after = batch[-1]
-        missing = [ino for ino in batch if ino not in walk.seen]
+        missing = [ino for ino in batch if not walk.has_seen(ino)]
         for tree, prefix in _sweep_slice(applier, walk, missing) if missing else ():
             await _remove_tree(applier, walk, tree, prefix)
         await trio.lowlevel.checkpoint()

@@ -90,7 +90,7 @@ class Renewal:
         inode = self._meta.inode(ino)
         if inode is None or inode.directory is None or ino in self._taken:
             return
-        if inode.directory.complete or self._meta.has_children(ino):
+        if inode.directory.complete or self._meta.has_children(ino) or self._lister.is_listing(ino):
             self._taken.add(ino)
             self._waiting.append(ino)
 

@@ -254,11 +254,13 @@ async def test_a_large_directory_streams_its_first_entries_after_one_request_and
     total = 20_000
     for number in range(total):
         w.store.foreign_put(f"f{number:06}")
+    gate = _hold_after_first_page(w)
     async with w.running():
         first, complete = await w.refresh.entries_after(1, 0, 100)
         assert len(first) == 100
         assert not complete
         assert w.store.count("list_page") == 1
+        gate.set()
         tracemalloc.start()
         seen, after = [], 0
         while True:
