@@ -15,6 +15,7 @@ def worded(error: UserError) -> str:
 
 def described(error: Exception) -> tuple[str, int]:
     """What to print for it, and the exit code."""
+    error = sole(error)
     if isinstance(error, UserError):
         return worded(error), error.exit_code
     if isinstance(error, StoreUnreachable | StoreBusy):
@@ -23,6 +24,13 @@ def described(error: Exception) -> tuple[str, int]:
         return str(error) or type(error).__name__, exitcodes.FAILURE
     kept = keep_traceback(error)
     return f"unexpected {type(error).__name__}; the traceback is in {kept}", exitcodes.FAILURE
+
+
+def sole(error: Exception) -> Exception:
+    """The one exception inside trio's groups of one, which only say through how many nurseries it came."""
+    while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
 
 
 def keep_traceback(error: Exception) -> str:

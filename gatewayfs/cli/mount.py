@@ -8,6 +8,7 @@ from pathlib import Path
 from gatewayfs import logs
 from gatewayfs.cli.background import run_in_background
 from gatewayfs.cli.bucketpath import add_share_options, load_share
+from gatewayfs.cli.failures import sole
 from gatewayfs.cli.parsing import Parser, UsageError
 from gatewayfs.config import ShareConfig
 from gatewayfs.errors import UserError
@@ -78,7 +79,7 @@ def _serve(config: ShareConfig, place: Path, ready: Callable[[], None]) -> int:
     try:
         return run_daemon(config, place, ready=ready)
     except Exception as error:
-        if not isinstance(error, UserError):
+        if not isinstance(sole(error), UserError):
             logger.exception("the gateway ended by an error")
         raise
 

@@ -95,6 +95,8 @@ def test_status_without_a_gateway_says_so(capsys: pytest.CaptureFixture[str]) ->
         (BucketNotFound("no bucket b"), 1, "no bucket b"),
         (CorruptRecord("record 7"), 1, "record 7"),
         (GatewayError(), 1, "GatewayError"),
+        (ExceptionGroup("", [ExceptionGroup("", [UserError("no bucket", exit_code=4)])]), 4, "no bucket"),
+        (ExceptionGroup("", [UserError("a"), KeyError("b")]), 1, "unexpected ExceptionGroup; the traceback is in"),
         (KeyboardInterrupt(), 130, "interrupted"),
     ],
 )

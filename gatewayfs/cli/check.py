@@ -1,0 +1,104 @@
+"""``gatewayfs check``: do records, cache files and queue agree?
+
+A running gateway checks itself, beside its work. Without one the cache directory is opened here, under its lock,
+exactly as the next start would open it (what a crash left in the journal is replayed), and nothing else is changed.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+from gatewayfs.cli import exitcodes
+from gatewayfs.cli.gateway import call, registry
+from gatewayfs.cli.parsing import Parser, add_json, add_target
+from gatewayfs.cli.render import plural
+from gatewayfs.control import calls
+
+PROBLEMS_SHOWN = 100
+BATCH = 500
+
+STORY = """\
+Look at every record, at the entries that must agree with it, and at the bytes on the cache disk that it names
+(bytes of small files against their checksum). Nothing is changed. The exit status is 0 when all agrees, 6 when
+something does not."""
+
+
+def run(argv: Sequence[str]) -> int:
+    parser = Parser(
+        "check",
+        STORY,
+        """gatewayfs check /mnt/photos
+        gatewayfs check /var/cache/gatewayfs/photos --json""",
+    )
+    add_target(parser, "mount directory, the share's name, or a cache directory")
+    add_json(parser)
+    arguments = parser.parse(argv)
+    gateway = registry().lookup(arguments.target)
+    if gateway is not None and gateway.running:
+        result = call(gateway, calls.CHECK)
+    elif gateway is not None:
+        result = check_directory(Path(gateway.cache_directory))
+    elif is_cache_directory(Path(arguments.target)):
+        result = check_directory(Path(arguments.target))
+    else:
+        registry().find(arguments.target)  # raises: neither a gateway nor a cache directory
+        raise AssertionError("a gateway appeared meanwhile")
+    if arguments.json:
+        print(json.dumps(result))
+    else:
+        _show(result)
+    return exitcodes.FINDINGS if result.get("problems") else exitcodes.OK
+
+
+def is_cache_directory(directory: Path) -> bool:
+    """Whether a gateway ever kept its records there."""
+    return (directory / "recovery").is_dir() and (directory / "journal").is_dir()
+
+
+def check_directory(directory: Path) -> dict[str, Any]:
+    """Check the cache directory of a gateway that does not run; a ``control.calls.CheckResult``.
+
+    Raises:
+        UserError: a gateway is using it.
+        CorruptRecord: it cannot even be opened; ``gatewayfs recover`` is for that.
+    """
+    from gatewayfs.cache.content import ContentCache
+    from gatewayfs.meta.check import check
+    from gatewayfs.meta.env import MetaStore
+    from gatewayfs.meta.recovery import read_recovery
+    from gatewayfs.runtime.clock import SystemClock
+    from gatewayfs.runtime.offload import InlineOffload
+    from gatewayfs.s3.store import ObjectStore
+
+    prefix = read_recovery(directory).prefix
+    clock, offload = SystemClock(), InlineOffload()
+    meta = MetaStore.open(directory, prefix=prefix, clock=clock, offload=offload)
+    try:
+        problems = list(check(meta))
+        cache = ContentCache(
+            directory,
+            meta=meta,
+            store=cast(ObjectStore, None),  # verifying looks at the local disk only
+            clock=clock,
+            offload=offload,
+            background=lambda job: job(),
+        )
+        looked = after = 0
+        while batch := meta.inodes_after(after, BATCH):
+            problems += filter(None, map(cache.verify, batch))
+            after, looked = batch[-1].ino, looked + len(batch)
+        cache.close()
+    finally:
+        meta.close()
+    return {"problems": problems, "inodes": looked}
+
+
+def _show(result: dict[str, Any]) -> None:
+    problems = result.get("problems") or []
+    for problem in problems[:PROBLEMS_SHOWN]:
+        print(problem)
+    if len(problems) > PROBLEMS_SHOWN:
+        print(f"and {len(problems) - PROBLEMS_SHOWN:,} more (--json shows all)")
+    looked = plural(int(result.get("inodes") or 0), "record")
+    print(f"{looked} checked, {plural(len(problems), 'disagreement') if problems else 'all agree'}")
