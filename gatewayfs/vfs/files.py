@@ -143,12 +143,8 @@ class Files:
         inode = share.meta.inode(content.ino)
         orphan = inode is not None and not inode.linked and not content.opens
         share.cache.release(content)
-        if orphan and inode is not None:
-            with share.meta.transaction() as tx:
-                share.cache.forget(tx, tx.require(inode.ino))
-                tx.remove(inode.ino)
-            if inode.remote is not None:
-                share.notice_doomed(inode.remote.key)
+        if orphan:
+            share.remove_orphan(content.ino)
 
     async def _read_again(self, handle: Handle, offset: int, length: int, moved: BucketMovedOn) -> bytes:
         """The object is not the one we knew. A handle that has not read yet may start with the new one."""

@@ -21,10 +21,7 @@ class Filesystem:
 
     def remove_orphans(self) -> int:
         """At start: files that were unlinked but open when the daemon went away have nobody left. Returns how many."""
-        share = self.share
-        orphans = list(share.meta.iter_orphans())
+        orphans = list(self.share.meta.iter_orphans())
         for ino in orphans:
-            with share.meta.transaction() as tx:
-                share.cache.forget(tx, tx.require(ino))
-                tx.remove(ino)
+            self.share.remove_orphan(ino)
         return len(orphans)

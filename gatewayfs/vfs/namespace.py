@@ -136,6 +136,7 @@ class Namespace:
         with share.meta.transaction() as tx:
             key = share.unlink_inode(tx, inode, now)
             share.changed_entries(tx, parent, now)
-        share.notice(parent)
+        for ino in (inode.ino, parent):
+            share.notice(ino)
         if key is not None:
             share.notice_doomed(key)

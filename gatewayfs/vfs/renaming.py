@@ -79,7 +79,7 @@ class Renaming:
             share.refresh.note_moved(target.ino)
         if doomed_key is not None:
             share.notice_doomed(doomed_key)
-        for ino in {moved.ino, old_parent} | ({target.ino} if exchange and target is not None else set()):
+        for ino in {moved.ino, old_parent} | ({target.ino} if target is not None else set()):
             share.notice(ino)
 
     def _look_again(

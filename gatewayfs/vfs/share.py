@@ -1,8 +1,9 @@
 """What every file operation needs, in one place: the parts of the running share and the rules they have in common."""
 
 import stat
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import msgspec
 
@@ -10,11 +11,12 @@ from gatewayfs.cache.content import ContentCache
 from gatewayfs.errors import IsADirectory, NameTooLong, NoEntry, NotADirectory
 from gatewayfs.meta.env import MetaStore
 from gatewayfs.meta.paths import checked_name
-from gatewayfs.meta.schema import Directory, Doomed, Inode
+from gatewayfs.meta.schema import Directory, Inode
 from gatewayfs.meta.transaction import Transaction
 from gatewayfs.refresh.refresher import Refresh
 from gatewayfs.runtime.clock import Clock
 from gatewayfs.types import KEY_BYTES_MAX
+from gatewayfs.upload.records import release
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,8 @@ class Share:
     clock: Clock
     notice: Callable[[int], None]
     notice_doomed: Callable[[str], None]
+    open_directories: Counter[int] = field(default_factory=Counter)
+    """Directory streams open now, by inode: a removed directory lives on until the last is closed."""
 
     async def find(self, parent: int, name: bytes) -> Inode | None:
         """The inode called ``name`` in ``parent``, asking the bucket when the records cannot tell yet.
@@ -111,29 +115,25 @@ class Share:
     def unlink_inode(self, tx: Transaction, inode: Inode, now_ns: int) -> str | None:
         """Take an inode out of the namespace; returns the key of the object that has to go, if there is one.
 
-        An open file lives on as an orphan until its last close.
+        An open file lives on as an orphan until its last close; one that is on its way to the bucket until the
+        uploader has cleaned up there: notice the inode afterwards.
         """
-        key = None
-        opens = self.cache.open_count(inode.ino)
-        if inode.remote is not None:
-            key = inode.remote.key
-            tx.doom(
-                Doomed(
-                    key=key,
-                    etag=inode.remote.etag,
-                    since_ns=now_ns,
-                    ino=inode.ino if opens else 0,
-                    version_id=inode.remote.version_id,
-                )
-            )
-        if opens:
-            tx.put(msgspec.structs.replace(inode, parent=0, name=b"", ctime_ns=now_ns, dirty_since_ns=0))
-        else:
-            self.cache.forget(tx, inode)
-            tx.remove(inode.ino)
-        tx.put_upload(inode.ino, None)
+        in_use = self.cache.open_count(inode.ino) + self.open_directories[inode.ino] > 0
+        reads = in_use and inode.is_regular and not self.cache.is_resident(inode)
+        unlinked = msgspec.structs.replace(inode, ctime_ns=now_ns)
+        if not in_use:
+            unlinked = self.cache.forget(tx, unlinked)
         tx.put_parked(inode.ino, None)
-        return key
+        return release(tx, unlinked, now_ns, in_use=in_use, reads=reads)
+
+    def remove_orphan(self, ino: int) -> None:
+        """The last user of a file without a name is gone: its bytes go, and its object in the bucket."""
+        with self.meta.transaction() as tx:
+            inode = self.cache.forget(tx, tx.require(ino))
+            key = release(tx, inode, self.clock.time_ns(), in_use=False, reads=False)
+        self.notice(ino)
+        if key is not None:
+            self.notice_doomed(key)
 
 
 def new_directory() -> Directory:
