@@ -13,7 +13,7 @@ from typing import Any, TypeVar, cast
 import pyfuse3
 import trio
 
-from gatewayfs.errors import NotPermitted
+from gatewayfs.errors import InvalidArgument, NotPermitted
 from gatewayfs.fuse.errnos import deserves_log, errno_of
 from gatewayfs.meta.schema import Inode
 from gatewayfs.types import NAME_BYTES_MAX
@@ -122,6 +122,8 @@ class Operations(pyfuse3.Operations):
         flags: int,
         ctx: pyfuse3.RequestContext,
     ) -> None:
+        if flags & ~(pyfuse3.RENAME_NOREPLACE | pyfuse3.RENAME_EXCHANGE):
+            raise InvalidArgument(f"rename flags {flags:#x} mean nothing here")
         await self._fs.renaming.rename(
             old_parent,
             old_name,
@@ -222,10 +224,12 @@ class Operations(pyfuse3.Operations):
 
     @guarded
     async def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
-        async for inode, offset in self._fs.directories.entries(fh, start_id):
-            attributes = self._entry(self._fs.attributes.live(inode))
-            if not pyfuse3.readdir_reply(token, inode.name, attributes, offset):
-                return
+        offset = start_id
+        while entries := await self._fs.directories.read(fh, offset):
+            for name, inode, offset in entries:
+                attributes = self._entry(self._fs.attributes.live(inode))
+                if not pyfuse3.readdir_reply(token, name, attributes, offset):
+                    return
 
     @guarded
     async def fsyncdir(self, fh: int, datasync: bool) -> None:

@@ -12,6 +12,7 @@ import msgspec
 from gatewayfs.errors import NoAttribute, NoSpace, NotSupported
 from gatewayfs.meta.schema import Directory, Inode
 from gatewayfs.s3.attributes import (
+    XATTR_NAMESPACE,
     PosixAttributes,
     encode,
     metadata_from_xattrs,
@@ -94,25 +95,25 @@ class Attributes:
 
     async def listxattr(self, ino: int) -> list[bytes]:
         """Names of all user xattrs, unknown object metadata among them."""
-        return sorted(b"user." + name for name in await self._xattrs(ino))
+        return sorted(await self._xattrs(ino))
 
     async def getxattr(self, ino: int, name: bytes) -> bytes:
         """Raises NoAttribute, NotSupported outside ``user.``."""
         try:
-            return (await self._xattrs(ino))[_user_name(name)]
+            return (await self._xattrs(ino))[_checked_xattr(name)]
         except KeyError:
             raise NoAttribute(name.decode(errors="replace")) from None
 
     async def setxattr(self, ino: int, name: bytes, value: bytes) -> None:
         """Raises NoSpace when all metadata together would pass S3's 2 KB, NotSupported outside ``user.``."""
         xattrs = await self._xattrs(ino)
-        xattrs[_user_name(name)] = value
+        xattrs[_checked_xattr(name)] = value
         self._store_xattrs(ino, xattrs)
 
     async def removexattr(self, ino: int, name: bytes) -> None:
         """Raises NoAttribute, NotSupported outside ``user.``."""
         xattrs = await self._xattrs(ino)
-        if xattrs.pop(_user_name(name), None) is None:
+        if xattrs.pop(_checked_xattr(name), None) is None:
             raise NoAttribute(name.decode(errors="replace"))
         self._store_xattrs(ino, xattrs)
 
@@ -176,8 +177,7 @@ def _explicit(inode: Inode) -> Directory | None:
     return msgspec.structs.replace(inode.directory, marker_wanted=True)
 
 
-def _user_name(name: bytes) -> bytes:
-    namespace, _, rest = name.partition(b".")
-    if namespace != b"user" or not rest:
+def _checked_xattr(name: bytes) -> bytes:
+    if not name.startswith(XATTR_NAMESPACE) or name == XATTR_NAMESPACE:
         raise NotSupported("only user.* attributes are kept")
-    return rest
+    return name

@@ -1,19 +1,31 @@
 """Directory streams.
 
-The offset of an entry is its inode number: it never changes while the entry lives, survives restarts, and new entries
-come after old ones, so a directory can be read while it changes and while the bucket is still being listed. No snapshot
-is kept; a handle holds nothing but its directory.
+The offset of an entry comes from its inode number: it never changes while the entry lives, survives restarts, and new
+entries come after old ones, so a directory can be read while it changes and while the bucket is still being listed. No
+snapshot is kept; a handle holds nothing but its directory.
+
+    offset 0        before "."
+    offset 1        behind ".", before ".."
+    offset 2 + n    behind the entry with inode number n (0: behind "..")
+
+(NFSv4 keeps 1 and 2 for these two as well.)
 """
 
 import itertools
-from collections.abc import AsyncIterator
 
 from gatewayfs.errors import BadHandle
 from gatewayfs.meta.schema import Inode
+from gatewayfs.types import ROOT_INO
 from gatewayfs.vfs.share import Share
 
-BATCH = 256
-"""Entries read per step: what fits a kernel buffer several times over, and short enough for the event loop."""
+BATCH = 64
+"""Entries read at a time: a good part of what fits the 32 KiB a program's getdents asks for. A reader with a small
+buffer comes again for each page of 4 KiB, some 20 entries, so reading far more would be thrown away."""
+
+DOTS = 2
+
+Entry = tuple[bytes, Inode, int]
+"""Name, record, and the offset that continues behind it."""
 
 
 class Directories:
@@ -29,26 +41,30 @@ class Directories:
         self._share.directory(ino)
         number = next(self._numbers)
         self._open[number] = ino
+        self._share.open_directories[ino] += 1
         return number
 
-    async def entries(self, number: int, offset: int) -> AsyncIterator[tuple[Inode, int]]:
-        """Entries after ``offset`` (0 is the beginning) with the offset that continues behind each.
+    async def read(self, number: int, offset: int) -> list[Entry]:
+        """Some entries behind ``offset`` (0 is the beginning); [] when there is none.
 
         Raises:
             Unavailable: the bucket has to be asked and does not answer.
         """
         ino = self._directory(number)
-        after = offset
+        directory = self._share.meta.require(ino)
+        if not directory.linked:
+            return []
+        dots = (b".", directory, 1), (b"..", self._share.meta.require(directory.parent or ROOT_INO), DOTS)
+        if offset < DOTS:
+            return list(dots[offset:])
+        after = offset - DOTS
         while True:
-            batch, complete = await self._share.refresh.entries_after(ino, after, BATCH)
-            for child in batch:
-                inode = self._share.meta.inode(child)
-                if inode is not None and inode.parent == ino:
-                    yield inode, child
-            if not batch and complete:
-                return
-            if batch:
-                after = batch[-1]
+            batch, _ = await self._share.refresh.entries_after(ino, after, BATCH)
+            inodes = [inode for child in batch if (inode := self._share.meta.inode(child)) is not None]
+            found = [(inode.name, inode, inode.ino + DOTS) for inode in inodes if inode.parent == ino]
+            if found or not batch:
+                return found
+            after = batch[-1]
 
     async def sync(self, number: int) -> None:
         """fsyncdir: every name changed so far survives power loss."""
@@ -56,8 +72,15 @@ class Directories:
         await self._share.meta.sync()
 
     async def release(self, number: int) -> None:
-        """Close a handle."""
-        self._open.pop(number, None)
+        """Close a handle; a directory that was removed meanwhile goes with its last one."""
+        share, ino = self._share, self._open.pop(number)
+        share.open_directories[ino] -= 1
+        if share.open_directories[ino]:
+            return
+        del share.open_directories[ino]
+        inode = share.meta.inode(ino)
+        if inode is not None and not inode.linked:
+            share.remove_orphan(ino)
 
     def _directory(self, number: int) -> int:
         try:
