@@ -35,11 +35,18 @@ from gatewayfs.meta.env import MetaStore
 from gatewayfs.meta.schema import PLACED_IN_FILE, PLACED_IN_PACK, Inode, Placement
 from gatewayfs.runtime.clock import Clock
 from gatewayfs.runtime.disk import Disk, OpenFile, open_file, translated
-from gatewayfs.runtime.failpoints import failpoint
+from gatewayfs.runtime.failpoints import failpoint, register
 from gatewayfs.s3.store import OBJECT_BYTES_MAX
 from gatewayfs.types import Ino
 
 UNCHANGED = END_OF_FILE
+
+_BEFORE_MARK = register("cache.mark_dirty.before", "nothing of the change; the record says clean")
+_AFTER_MARK = register("cache.mark_dirty.after", "the record says changed; no byte is")
+_AFTER_WRITE = register("cache.write.after", "the bytes are in the cache file; their record does not name them yet")
+_AFTER_CUT = register("cache.truncate.after", "the cache file has its new length; the record has the old one")
+_BEFORE_PERSIST = register("cache.persist.before", "the bytes are on the disk; their record does not name them yet")
+_AFTER_PERSIST = register("cache.persist.after", "the bytes and the record, except against power loss")
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +200,7 @@ class Content:
             parts = self._parts
             inode = parts.meta.require(self.ino)
             placement = self._placed(inode)
-            failpoint("cache.persist.before")
+            failpoint(_BEFORE_PERSIST)
             with parts.meta.transaction() as tx:
                 now = parts.clock.time_ns()
                 tx.put(
@@ -208,7 +215,7 @@ class Content:
                 self._retire(tx.after_durable, inode.placement, placement)
                 if placement is not None:
                     tx.needs_data_sync(str(self.path_of(placement)))
-            failpoint("cache.persist.after")
+            failpoint(_AFTER_PERSIST)
             self.placement = placement
             self.changed = self.residence_changed = False
             self.mtime_ns = None
@@ -269,7 +276,7 @@ class Content:
         meta = self._parts.meta
         inode = meta.require(self.ino)
         now = self._parts.clock.time_ns()
-        failpoint("cache.mark_dirty.before")
+        failpoint(_BEFORE_MARK)
         with meta.transaction() as tx:
             tx.put(
                 msgspec.structs.replace(
@@ -278,7 +285,7 @@ class Content:
                     dirty_since_ns=inode.dirty_from(now),
                 )
             )
-        failpoint("cache.mark_dirty.after")
+        failpoint(_AFTER_MARK)
         self.frozen = False
         was_clean = inode.remote is not None and inode.content_revision == inode.remote.content_revision
         if was_clean and not self.in_pack and self.buffer is None and self.extents:
@@ -289,6 +296,7 @@ class Content:
             file = self.open_file(create=True)
             try:
                 await self._parts.disk.write(file, offset, data)
+                failpoint(_AFTER_WRITE)
             except LocalError:
                 # What a failed write left beyond the end would show up as data when the file grows over it.
                 os.ftruncate(file.fd, min(self.size, os.fstat(file.fd).st_size))
@@ -342,6 +350,7 @@ class Content:
                 # Cut first even when growing: bytes beyond the old end (a failed write's) must read as zeros.
                 os.ftruncate(file.fd, min(size, self.size))
                 os.ftruncate(file.fd, size)
+                failpoint(_AFTER_CUT)
             except OSError as problem:
                 raise translated(problem, f"truncate to {size}") from problem
             self.extents.truncate(size)

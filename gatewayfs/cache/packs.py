@@ -24,7 +24,7 @@ import xxhash
 from gatewayfs.errors import CorruptRecord
 from gatewayfs.meta.schema import PLACED_IN_PACK, Placement
 from gatewayfs.runtime.disk import Disk, OpenFile, open_file, pread_exactly, pwrite_all, translated
-from gatewayfs.runtime.failpoints import failpoint
+from gatewayfs.runtime.failpoints import failpoint, register
 
 PACK_BYTES = 64 << 20
 """A pack is closed when it is this long: large enough to keep directories and descriptors few, small enough that one
@@ -36,6 +36,9 @@ OPEN_PACKS_MAX = 64
 _HEADER = struct.Struct("<4sIQQQQ")
 _MAGIC = b"GWP1"
 _BLOCK = 4096
+
+_BEFORE_APPEND = register("cache.pack_append.before", "nothing of the entry")
+_AFTER_APPEND = register("cache.pack_append.after", "the entry is in the pack; no record names it")
 
 
 class Packs:
@@ -81,12 +84,12 @@ class Packs:
             self._position = 0
         checksum = xxhash.xxh3_64_intdigest(data)
         header = _HEADER.pack(_MAGIC, _HEADER.size, ino, revision, len(data), checksum)
-        failpoint("cache.pack_append.before")
+        failpoint(_BEFORE_APPEND)
         try:
             pwrite_all(self._file(self._active, create=True), self._position, header + data)
         except OSError as problem:
             raise translated(problem, f"pack {self._active}") from problem
-        failpoint("cache.pack_append.after")
+        failpoint(_AFTER_APPEND)
         offset = self._position + _HEADER.size
         self._position = offset + len(data)
         self.count(self._active, len(data))
