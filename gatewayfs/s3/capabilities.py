@@ -26,17 +26,26 @@ T = TypeVar("T")
 PROBE_NAME = ".gatewayfs-probe-"
 CLEANUP_S_MAX = 30.0
 WRONG = ETag("0" * 32)
+TAGGING = "gatewayfs=probe"
 FIRST = InlineBody(b"gatewayfs asks what this store honours\n")
 SECOND = InlineBody(b"gatewayfs asks again\n")
 
 
 class ProbedStore(ObjectStore, Protocol):
-    """A store that can be asked: requests follow its ``capabilities``, and ``purge`` leaves no version behind."""
+    """A store that can be asked: its requests follow its ``capabilities``, and it can do what only the probe needs."""
 
     capabilities: Capabilities
 
     async def purge(self, key: ObjectKey) -> None:
         """Delete every version and delete marker of ``key``."""
+        ...
+
+    async def put_tagged(self, key: ObjectKey, data: bytes, tagging: str) -> None:
+        """Write a small object with tags, form-encoded."""
+        ...
+
+    async def tagging(self, key: ObjectKey) -> str:
+        """Return the object's tags, form-encoded."""
         ...
 
 
@@ -91,7 +100,9 @@ class _Probe:
             copy_source_if_match=await self._copy_source_if_match(),
             copy_if_match=await self._copy_if_match(),
             delete_if_match=await self._delete_if_match(),
-            part_copy=await self._part_copy(),
+            part_copy=(part_copy := await self._part_copy(None)) is _Answer.DONE,
+            part_copy_source_if_match=part_copy is _Answer.DONE and await self._part_copy(WRONG) is _Answer.REFUSED,
+            replace_keeps_tags=await self._replace_keeps_tags(),
             versioning=bool((await self.store.head(self.key)).version_id),
             probed=True,
         )
@@ -156,12 +167,21 @@ class _Probe:
         right = await _ask(self.store.delete(self.other, condition=Condition(match=etag)))
         return (wrong, right) == (_Answer.REFUSED, _Answer.DONE)
 
-    async def _part_copy(self) -> bool:
+    async def _part_copy(self, source_etag: ETag | None) -> _Answer:
         upload_id = await self.store.create_multipart(self.other, {})
         self.uploads.append((self.other, upload_id))
         size = (await self.store.head(self.key)).size
-        copied = self.store.copy_part(self.other, upload_id, 1, self.key, 0, size, source_etag=None)
-        return await _ask(copied) is _Answer.DONE
+        return await _ask(self.store.copy_part(self.other, upload_id, 1, self.key, 0, size, source_etag=source_etag))
+
+    async def _replace_keeps_tags(self) -> bool:
+        """Ask with tags of our own. Where we may not set or read any, there are none that we could lose or save."""
+        if await _ask(self.store.put_tagged(self.key, FIRST.data, TAGGING)) is not _Answer.DONE:
+            return True
+        await self.store.copy(self.key, self.other, source_etag=None, metadata={"asked": "tags"})
+        try:
+            return await self.store.tagging(self.other) == TAGGING
+        except StoreAccessDenied:
+            return True
 
     async def clean_up(self) -> None:
         if not self.written:

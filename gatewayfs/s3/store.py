@@ -155,6 +155,10 @@ class Capabilities:
     copy_if_match: bool = False
     delete_if_match: bool = False
     part_copy: bool = True
+    part_copy_source_if_match: bool = True
+    """Ceph 20 checks the source's etag when it copies an object and not when it copies a part."""
+    replace_keeps_tags: bool = True
+    """False for stores that drop the tags when a copy replaces the metadata (Ceph 20); the client then carries them."""
     quoted_if_match: bool = True
     """False for stores that only compare bare etags (Ceph 16)."""
     versioning: bool = False

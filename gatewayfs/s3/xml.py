@@ -7,7 +7,7 @@ it. Namespaces are ignored, because stores disagree about them.
 import calendar
 import re
 from collections.abc import Callable, Iterator, Sequence
-from urllib.parse import unquote_plus
+from urllib.parse import quote, unquote_plus, urlencode
 from xml.etree import ElementTree
 from xml.sax.saxutils import escape
 
@@ -73,7 +73,7 @@ def parse_result(body: bytes, name: str) -> tuple[ETag, int]:
 
 def parse_parts(body: bytes) -> tuple[list[Part], str]:
     """Return (parts, marker of the next page or "") of a ListParts answer."""
-    root = _document(body, "ListPartsResult")
+    root = _document(body, "ListPartsResult", "ListPartsResponse")  # the latter is moto's
     parts = [
         Part(_number(_required(item, "PartNumber")), unquoted(_required(item, "ETag")))
         for item in _children(root, "Part")
@@ -108,6 +108,13 @@ def parse_versions(body: bytes) -> list[tuple[str, str]]:
         for kind in ("Version", "DeleteMarker")
         for item in _children(root, kind)
     ]
+
+
+def parse_tagging(body: bytes) -> str:
+    """Return a GetObjectTagging answer as the form-encoded text that ``x-amz-tagging`` takes, "" without tags."""
+    tags = _document(body, "Tagging").iter()
+    pairs = [(_text(tag, "Key"), _text(tag, "Value")) for tag in tags if _local(tag) == "Tag"]
+    return urlencode(pairs, quote_via=quote)
 
 
 def completion_document(parts: Sequence[Part]) -> bytes:
@@ -147,21 +154,20 @@ def _parse(body: bytes) -> ElementTree.Element:
         raise NotXml("not an S3 answer")
     try:
         return ElementTree.fromstring(body)
-    except (ElementTree.ParseError, ValueError, LookupError) as error:
-        if b"<EncodingType>url</EncodingType>" not in body:
-            raise NotXml(f"broken XML: {error}") from error
-    # Asked for percent-encoded names, Ceph RGW still echoes the prefix in the clear. XML cannot hold a control
-    # character in any form, so a directory whose name has one would never be listed. The names we read do not suffer.
+    except (ElementTree.ParseError, ValueError, LookupError):
+        # XML cannot hold control characters in any form, but servers echo prefixes and keys that have them (Ceph RGW
+        # even where it was asked for percent-encoding). The names that matter are percent-encoded.
+        body = _UNHOLDABLE.sub("\N{REPLACEMENT CHARACTER}".encode(), body)
     try:
-        return ElementTree.fromstring(_UNHOLDABLE.sub(b"?", body))
+        return ElementTree.fromstring(body)
     except (ElementTree.ParseError, ValueError, LookupError) as error:
         raise NotXml(f"broken XML: {error}") from error
 
 
-def _document(body: bytes, name: str) -> ElementTree.Element:
+def _document(body: bytes, *names: str) -> ElementTree.Element:
     root = _parse(body)
-    if _local(root) != name:
-        raise NotXml(f"a {_local(root)[:40]} document instead of {name}")
+    if _local(root) not in names:
+        raise NotXml(f"a {_local(root)[:40]} document instead of {names[0]}")
     return root
 
 

@@ -14,6 +14,7 @@ import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from urllib.parse import parse_qsl, urlencode
 
 import trio
 import xxhash
@@ -29,6 +30,7 @@ from gatewayfs.errors import (
     UploadNotFound,
 )
 from gatewayfs.s3.attributes import metadata_size_bytes
+from gatewayfs.s3.headers import object_headers
 from gatewayfs.s3.store import (
     COPY_BYTES_MAX,
     INLINE_BODY_BYTES_MAX,
@@ -184,6 +186,10 @@ class FakeObjectStore:
         """Somebody else deletes an object."""
         self._remove(ObjectKey(key))
 
+    def enable_versioning(self) -> None:
+        """Somebody turns the bucket's versioning on."""
+        self.honours = replace(self.honours, versioning=True)
+
     # ----------------------------------------------------------------------- reading
 
     async def head(self, key: ObjectKey) -> ObjectInfo:
@@ -264,14 +270,18 @@ class FakeObjectStore:
         _check_request("CopyObject", key, metadata or {})
         honoured = self.honours.copy_if_match
         self._check(condition, key, "CopyObject", honoured, honoured)
-        original = self._copy_source(source, source_etag, "CopyObject")
+        checked = source_etag if self.honours.copy_source_if_match else None
+        original = self._copy_source(source, checked, "CopyObject")
         if len(original.data) > COPY_BYTES_MAX:
             raise StoreRefused("source too large", operation="CopyObject", key=key, code="InvalidRequest", status=400)
         if source == key and metadata is None:
             raise StoreRefused("copy onto itself", operation="CopyObject", key=key, code="InvalidRequest", status=400)
         stored = replace(original, key=key, etag=_md5(original.data), last_modified_ns=self._now_ns())
         if metadata is not None:
-            stored = replace(stored, metadata=dict(metadata), headers=headers)
+            # The client carries tags over only where it knows that the store would not.
+            kept = self.honours.replace_keeps_tags or not self.capabilities.replace_keeps_tags
+            tags = original.tags if kept else {}
+            stored = replace(stored, metadata=dict(metadata), headers=headers, tags=tags)
         stored = self._append(stored)
         return PutResult(stored.etag, stored.version_id, stored.last_modified_ns)
 
@@ -284,6 +294,14 @@ class FakeObjectStore:
     async def purge(self, key: ObjectKey) -> None:
         await self._begin("purge", key)
         self._history.pop(key, None)
+
+    async def put_tagged(self, key: ObjectKey, data: bytes, tagging: str) -> None:
+        await self._begin("put_tagged", key)
+        self.foreign_put(key, data, tags=dict(parse_qsl(tagging)))
+
+    async def tagging(self, key: ObjectKey) -> str:
+        await self._begin("tagging", key)
+        return urlencode(self._current(key, "GetObjectTagging").tags)
 
     async def create_multipart(
         self, key: ObjectKey, metadata: Mapping[str, str], headers: ObjectHeaders = ObjectHeaders()
@@ -315,7 +333,8 @@ class FakeObjectStore:
             raise StoreRefused(
                 "not implemented", operation="UploadPartCopy", key=key, code="NotImplemented", status=501
             )
-        original = self._copy_source(source, source_etag, "UploadPartCopy")
+        checked = source_etag if self.honours.part_copy_source_if_match else None
+        original = self._copy_source(source, checked, "UploadPartCopy")
         if start + length > len(original.data):
             raise RangeNotSatisfiable("source shorter than the range", operation="UploadPartCopy", key=source)
         return self._store_part(key, upload_id, number, original.data[start : start + length])
@@ -378,8 +397,6 @@ class FakeObjectStore:
 
     def _copy_source(self, source: ObjectKey, source_etag: ETag | None, operation: str) -> StoredObject:
         original = _not_archived(self._current(source, operation), operation)
-        if not self.honours.copy_source_if_match:
-            source_etag = None
         if source_etag is not None and not self._matches(original, source_etag):
             raise _precondition_failed(operation, source)
         return original
@@ -486,6 +503,7 @@ def _not_archived(stored: StoredObject, operation: str) -> StoredObject:
 
 
 def _check_request(operation: str, key: ObjectKey, metadata: Mapping[str, str]) -> None:
+    object_headers(metadata, ObjectHeaders())  # refuses what no header can hold, as the client does
     code = ""
     if not key or len(key.encode()) > KEY_BYTES_MAX:
         code = "KeyTooLongError"
