@@ -1,0 +1,196 @@
+"""A share without a kernel: everything ``daemon/build.py`` wires, except FUSE, the control socket and HTTP.
+
+The same code paths as the daemon's, driven from the same process, over a ``FakeObjectStore`` in this process or in the
+test's (``storeserver``). Starts in tens of milliseconds in a forked child, so hundreds of kills fit into a test.
+"""
+
+import random
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import trio
+
+from gatewayfs.cache.content import ContentCache
+from gatewayfs.meta.check import check
+from gatewayfs.meta.env import MetaStore
+from gatewayfs.meta.schema import Directory, Inode
+from gatewayfs.refresh.observed import ObservedStore
+from gatewayfs.refresh.refresher import Refresh
+from gatewayfs.refresh.settings import RefreshSettings
+from gatewayfs.runtime import failpoints
+from gatewayfs.runtime.clock import SystemClock
+from gatewayfs.runtime.kernel import NoKernel
+from gatewayfs.runtime.offload import Offload
+from gatewayfs.s3.store import ObjectStore
+from gatewayfs.types import ROOT_INO
+from gatewayfs.upload.settings import UploadHooks, UploadSettings
+from gatewayfs.upload.uploader import Uploader
+from gatewayfs.vfs.filesystem import Filesystem
+from gatewayfs.vfs.share import Share
+from tests.crash.drivers import VfsDriver
+from tests.crash.ledger import Blobs, Draining, Finished, Log, Started, found_tree
+from tests.crash.storeserver import SocketStore
+from tests.support.fakestore import EVERYTHING
+
+PART_BYTES = 256 << 10
+"""Small, so that files of a megabyte go up in parts."""
+
+DRAIN_S_MAX = 30.0
+
+
+@dataclass
+class Rig:
+    meta: MetaStore
+    cache: ContentCache
+    refresh: Refresh
+    uploader: Uploader
+    filesystem: Filesystem
+
+    async def check(self) -> list[str]:
+        """What the share's own check says."""
+        return check(self.meta)
+
+
+@asynccontextmanager
+async def rig(
+    directory: Path, store: ObjectStore, *, settle_s: float = 0.0, seed: int = 0, boot: str | None = None
+) -> AsyncIterator[Rig]:
+    """Open the share in ``directory``, run its tasks, and stop it in the daemon's order."""
+    clock, offload = SystemClock(), Offload(8)
+    meta = MetaStore.open(directory, prefix="", clock=clock, offload=offload, boot=boot)
+    send, receive = trio.open_memory_channel[Callable[[], None]](1 << 16)
+    cache = ContentCache(
+        directory, meta=meta, store=store, clock=clock, offload=offload, background=send.send_nowait, deadline_s=20
+    )
+    if meta.inode(ROOT_INO) is None:
+        with meta.transaction() as tx:
+            tx.put(root(clock.time_ns()))
+    uploaders: list[Uploader] = []
+    refresh = Refresh(
+        meta=meta,
+        store=store,
+        cache=cache,
+        clock=clock,
+        kernel=NoKernel(),
+        settings=RefreshSettings(),
+        notice=lambda ino: uploaders[0].notice(ino),
+    )
+    filesystems: list[Filesystem] = []
+
+    async def flush_live(ino: int) -> None:
+        await filesystems[0].files.persist(ino)
+
+    uploader = Uploader(
+        meta=meta,
+        store=ObservedStore(store, refresh.note_own),
+        cache=cache,
+        clock=clock,
+        rng=random.Random(seed),
+        settings=UploadSettings(settle_s=settle_s, part_bytes=PART_BYTES, retry_s_max=0.5),
+        hooks=UploadHooks(
+            ensure_listed=refresh.ensure_listed, flush_live=flush_live, kernel=NoKernel(), event=lambda event: None
+        ),
+        capabilities=EVERYTHING,
+    )
+    uploaders.append(uploader)
+    filesystem = Filesystem(
+        Share(
+            meta=meta,
+            cache=cache,
+            refresh=refresh,
+            clock=clock,
+            notice=uploader.notice,
+            notice_doomed=uploader.notice_doomed,
+        )
+    )
+    filesystems.append(filesystem)
+    filesystem.remove_orphans()
+
+    async def background() -> None:
+        async for job in receive:
+            await offload.run(job)
+
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(background)
+            await nursery.start(meta.run)
+            await nursery.start(refresh.run)
+            nursery.start_soon(cache.count_packs, meta.inodes_after)
+            nursery.start_soon(uploader.run)
+            yield Rig(meta, cache, refresh, uploader, filesystem)
+            await filesystem.files.persist_all()
+            nursery.cancel_scope.cancel()
+        with trio.CancelScope(shield=True):
+            await meta.checkpoint()
+    finally:
+        cache.close()
+        meta.close()
+
+
+def root(now_ns: int) -> Inode:
+    return Inode(
+        ino=ROOT_INO,
+        parent=0,
+        name=b"",
+        mode=0o40777,
+        uid=0,
+        gid=0,
+        size=0,
+        atime_ns=now_ns,
+        mtime_ns=now_ns,
+        ctime_ns=now_ns,
+        content_revision=0,
+        meta_revision=0,
+        directory=Directory(complete=False, source=""),
+    )
+
+
+# --------------------------------------------------------------------------- children of a zygote
+
+
+def child(
+    *,
+    home: str,
+    store: str,
+    purpose: str,
+    seed: int,
+    steps: int,
+    armed: str = "",
+    settle_s: float = 0.0,
+    drain: bool = False,
+    finish: bool = False,
+) -> int:
+    """Open the share, look at everything, write steps, perhaps drain; usually ended by SIGKILL on the way.
+
+    Args:
+        home: has the log and the blobs (``ledger``), and the cache directory.
+        store: the socket of a ``StoreServer``.
+        armed: failpoints, as in GATEWAYFS_FAILPOINTS.
+        finish: drain, let the share check itself, look again and stop in order.
+    """
+    log, blobs = Log(f"{home}/log"), Blobs(f"{home}/blobs")
+    log.write(Started(purpose))
+    failpoints.arm(armed)
+    assert failpoints.unknown_names() == [], failpoints.unknown_names()
+
+    async def main() -> None:
+        async with rig(Path(home, "cache"), SocketStore("bucket", store), settle_s=settle_s, seed=seed) as share:
+            driver = VfsDriver(share.filesystem, log, blobs)
+            tree = found_tree(await driver.find(), blobs)
+            await driver.write_steps(random.Random(seed), tree, steps)
+            if drain or finish:
+                log.write(Draining())
+                with trio.fail_after(DRAIN_S_MAX):
+                    report = await share.uploader.drain()
+                assert report.complete, report
+            if finish:
+                await driver.find()
+                log.write(Finished(await share.check()))
+            else:
+                # Work is done; wait to be killed, with whatever goes on in the background.
+                await trio.sleep(DRAIN_S_MAX)
+
+    trio.run(main)
+    return 0
