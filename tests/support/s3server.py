@@ -97,16 +97,17 @@ def remove_bucket(bucket: Bucket) -> None:
         for page in s3.get_paginator("list_multipart_uploads").paginate(Bucket=name):
             for upload in page.get("Uploads", ()):
                 s3.abort_multipart_upload(Bucket=name, Key=upload["Key"], UploadId=upload["UploadId"])
-        for page in s3.get_paginator("list_object_versions").paginate(Bucket=name):
-            doomed = [
-                {"Key": entry["Key"], "VersionId": entry["VersionId"]}
-                for entry in [*page.get("Versions", ()), *page.get("DeleteMarkers", ())]
-            ]
-            if doomed:
-                s3.delete_objects(Bucket=name, Delete={"Objects": doomed, "Quiet": True})
+        # Always the first page: markers of a listing whose keys are going lead moto past some of them.
+        while entries := _versions(s3.list_object_versions(Bucket=name)):
+            s3.delete_objects(Bucket=name, Delete={"Objects": entries, "Quiet": True})
         s3.delete_bucket(Bucket=name)
     except s3.exceptions.NoSuchBucket:
         return
+
+
+def _versions(page: Any) -> list[dict[str, str]]:
+    entries = [*page.get("Versions", ()), *page.get("DeleteMarkers", ())]
+    return [{"Key": entry["Key"], "VersionId": entry["VersionId"]} for entry in entries]
 
 
 @contextmanager

@@ -1,0 +1,1 @@
+"""Benchmarks: what is fast, what is not, with the method beside the figure (README.md)."""
