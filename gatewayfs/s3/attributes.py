@@ -1,4 +1,4 @@
-"""POSIX attributes and extended attributes <-> S3 user metadata.
+"""POSIX attributes <-> S3 user metadata.
 
 An object's user metadata is the only place in a bucket where owner, mode and times of a file can live. We write the
 keys that AWS S3 File Gateway, DataSync, FSx for Lustre and S3 Files share, so that each of them reads what we wrote:
@@ -11,7 +11,7 @@ keys that AWS S3 File Gateway, DataSync, FSx for Lustre and S3 Files share, so t
 Metadata of an object falls into three heaps:
 
     ours       the keys above; read by ``decode``, written afresh by ``encode`` at every upload
-    xattrs     shown to applications as ``user.<name>``
+    xattrs     shown to applications as ``user.<name>`` (``xattrs.py``)
     reserved   ``file-ctime``, ``fs-id``, ``user-agent-id`` ...: other tools' book-keeping, neither shown nor touched
 
 ``split_metadata`` cuts the first heap off the rest. What it calls *foreign* (xattrs and reserved together) is kept in
@@ -22,14 +22,10 @@ attribute (the share's default stands in), never an exception. Other tools' dial
 further rows of ``READERS``.
 """
 
-import base64
-import binascii
 import re
 import stat
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from email.errors import MessageError
-from email.header import decode_header
 
 USER_AGENT = "gatewayfs"
 
@@ -41,23 +37,9 @@ TIME_NS_MIN = -(1 << 63)
 
 NS_PER_MS = 1_000_000
 
-XATTR_NAMESPACE = b"user."
-XATTR_KEY_PREFIX = "xattr-"
-XATTR_EMPTY = "="
-"""Stands for the empty xattr value: some servers and proxies drop headers without a value."""
-
-_OWN_KEYS = frozenset(
+OWN_KEYS = frozenset(
     {"file-owner", "file-group", "file-permissions", "file-mtime", "file-atime", "file-btime", "user-agent"}
 )
-_RESERVED_KEYS = frozenset({"user-agent", "user-agent-id", "fs-id"})
-_RESERVED_PREFIX = "file-"
-
-# Names and values that travel through every HTTP server unharmed. No underscore: nginx, which stands before many
-# stores, drops such headers unless told otherwise. No double blank: signatures collapse them, servers may too.
-# No "=?": it would read back as an RFC 2047 encoded word.
-_PLAIN_NAME = re.compile(r"[a-z0-9][a-z0-9.-]*")
-_PLAIN_VALUE = re.compile(rb"[!-~]+(?: [!-~]+)*")
-
 _DECIMAL = re.compile(r"[0-9]{1,10}")
 _OCTAL = re.compile(r"[0-7]{1,8}")
 _TIME = re.compile(r"(-?[0-9]{1,19})(ns)?")
@@ -231,95 +213,10 @@ def split_metadata(metadata: Mapping[str, str]) -> tuple[dict[str, str], dict[st
     foreign: dict[str, str] = {}
     for key, value in metadata.items():
         lowered = key.lower()
-        (ours if lowered in _OWN_KEYS else foreign)[lowered] = value
+        (ours if lowered in OWN_KEYS else foreign)[lowered] = value
     return ours, foreign
 
 
 def metadata_size_bytes(metadata: Mapping[str, str]) -> int:
     """Return the size S3 holds against METADATA_BYTES_MAX: UTF-8 bytes of every key and value."""
     return sum(len(key.encode()) + len(value.encode()) for key, value in metadata.items())
-
-
-# --------------------------------------------------------------------------- extended attributes
-
-
-def xattrs_from_metadata(metadata: Mapping[str, str]) -> dict[bytes, bytes]:
-    """Return the extended attributes, by full name (``b"user.colour"``), that ``metadata`` shows.
-
-    RFC 2047 encoded words, which S3 makes of non-ASCII values, are shown as UTF-8 text.
-    """
-    xattrs: dict[bytes, bytes] = {}
-    for key, value in metadata.items():
-        shown = _xattr_of(key.lower(), value)
-        # A name both in plain and in encoded form can only come from elsewhere; the plain one is what people see.
-        if shown is not None and (shown[0] not in xattrs or not key.lower().startswith(XATTR_KEY_PREFIX)):
-            xattrs[shown[0]] = shown[1]
-    return xattrs
-
-
-def metadata_from_xattrs(xattrs: Mapping[bytes, bytes], previous: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Return foreign metadata that shows exactly ``xattrs``.
-
-    Args:
-        xattrs: by full name, which must begin with ``user.`` (ValueError otherwise).
-        previous: the foreign metadata so far. Entries whose xattr is unchanged are kept verbatim, and so is
-            everything reserved.
-    """
-    metadata: dict[str, str] = {}
-    kept: set[bytes] = set()
-    for key, value in (previous or {}).items():
-        shown = _xattr_of(key, value)
-        if shown is None:
-            metadata[key] = value
-        elif xattrs.get(shown[0]) == shown[1] and shown[0] not in kept:
-            metadata[key] = value
-            kept.add(shown[0])
-    for name, content in xattrs.items():
-        if name not in kept:
-            key, text = _metadata_of(name, content)
-            metadata[key] = text
-    return metadata
-
-
-def _xattr_of(key: str, value: str) -> tuple[bytes, bytes] | None:
-    """Return the (name, value) one metadata entry shows, None where it shows nothing."""
-    if key in _OWN_KEYS or key in _RESERVED_KEYS or key.startswith(_RESERVED_PREFIX):
-        return None
-    if not key.startswith(XATTR_KEY_PREFIX):
-        return XATTR_NAMESPACE + key.encode(), _display(value)
-    try:
-        name = _unbase32(key.removeprefix(XATTR_KEY_PREFIX))
-        content = b"" if value == XATTR_EMPTY else base64.b64decode(value, validate=True)
-    except (binascii.Error, ValueError):
-        return None
-    return (name, content) if name.startswith(XATTR_NAMESPACE) else None
-
-
-def _metadata_of(name: bytes, value: bytes) -> tuple[str, str]:
-    """Return the metadata entry for one xattr: plain where that is safe, encoded otherwise."""
-    if not name.startswith(XATTR_NAMESPACE):
-        raise ValueError(f"not in the user namespace: {name!r}")
-    short = name.removeprefix(XATTR_NAMESPACE).decode("latin-1")
-    reserved = short in _RESERVED_KEYS or short.startswith((_RESERVED_PREFIX, XATTR_KEY_PREFIX))
-    if not reserved and _PLAIN_NAME.fullmatch(short) and _PLAIN_VALUE.fullmatch(value) and b"=?" not in value:
-        return short, value.decode("ascii")
-    encoded = base64.b32encode(name).decode("ascii").rstrip("=").lower()
-    return XATTR_KEY_PREFIX + encoded, base64.b64encode(value).decode("ascii") or XATTR_EMPTY
-
-
-def _unbase32(text: str) -> bytes:
-    return base64.b32decode(text.upper() + "=" * (-len(text) % 8))
-
-
-def _display(value: str) -> bytes:
-    """Return ``value`` as UTF-8, RFC 2047 encoded words decoded where they are well formed."""
-    if "=?" not in value:
-        return value.encode()
-    try:
-        parts = decode_header(value)
-        return b"".join(
-            part.encode() if isinstance(part, str) else part.decode(charset or "ascii").encode()
-            for part, charset in parts
-        )
-    except (MessageError, binascii.Error, LookupError, ValueError):
-        return value.encode()

@@ -19,8 +19,8 @@ from botocore.httpsession import DEFAULT_CA_BUNDLE
 from botocore.utils import get_environ_proxies
 
 from gatewayfs.errors import CredentialsRejected, StoreUnreachable, UserError
-from gatewayfs.s3.client import Connection
 from gatewayfs.s3.http import Endpoint, Proxy
+from gatewayfs.s3.requests import Connection
 from gatewayfs.s3.signing import Credentials
 
 REGION_DEFAULT = "us-east-1"

@@ -11,15 +11,9 @@ import msgspec
 
 from gatewayfs.errors import NoAttribute, NoSpace, NotSupported
 from gatewayfs.meta.schema import Directory, Inode
-from gatewayfs.s3.attributes import (
-    XATTR_NAMESPACE,
-    PosixAttributes,
-    encode,
-    metadata_from_xattrs,
-    metadata_size_bytes,
-    xattrs_from_metadata,
-)
+from gatewayfs.s3.attributes import PosixAttributes, encode, metadata_size_bytes
 from gatewayfs.s3.store import METADATA_BYTES_MAX
+from gatewayfs.s3.xattrs import XATTR_NAMESPACE, metadata_from_xattrs, xattrs_from_metadata
 from gatewayfs.vfs.share import Share
 
 STATFS_BLOCK_BYTES = 4096

@@ -12,11 +12,10 @@ from gatewayfs.s3.attributes import (
     ShareDefaults,
     decode,
     encode,
-    metadata_from_xattrs,
     metadata_size_bytes,
     split_metadata,
-    xattrs_from_metadata,
 )
+from gatewayfs.s3.xattrs import metadata_from_xattrs, xattrs_from_metadata
 
 DEFAULTS = ShareDefaults()
 LAST_MODIFIED_NS = 1_700_000_000_000_000_000

@@ -1,0 +1,89 @@
+"""What every request method of the S3 client stands on: where the bucket is, and one way to perform a call."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from gatewayfs.errors import BadResponse
+from gatewayfs.runtime.clock import Clock
+from gatewayfs.runtime.offload import Offloader
+from gatewayfs.s3.headers import condition_headers, quote_key, quoted_etag
+from gatewayfs.s3.http import Endpoint, Interruption
+from gatewayfs.s3.store import Capabilities, Condition
+from gatewayfs.s3.transport import Call, CredentialSource, Transport
+from gatewayfs.s3.wire import Reply
+from gatewayfs.s3.xml import unquoted
+from gatewayfs.types import ETag, ObjectKey
+
+T = TypeVar("T")
+LIST_KEYS_MAX = 1000
+"""What S3 returns at most, whatever is asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """How a bucket is reached: what ``s3.boto.resolve`` finds out. Holds no secrets itself."""
+
+    bucket: str
+    endpoint: Endpoint
+    region: str
+    credentials: CredentialSource
+
+
+class Requests:
+    """One bucket's transport, its capabilities, and what requests have in common.
+
+    Args:
+        connection: from ``s3.boto.resolve``.
+        offload: runs the requests; its thread limit is the limit of requests at a time.
+        clock: dates the requests.
+        connections_max: idle connections kept; as many as ``offload`` has threads.
+    """
+
+    def __init__(self, connection: Connection, offload: Offloader, clock: Clock, *, connections_max: int = 32) -> None:
+        self._connection = connection
+        self._offload = offload
+        self._transport = Transport(
+            connection.endpoint,
+            connection.bucket,
+            connection.region,
+            connection.credentials,
+            clock,
+            connections_max,
+        )
+        self.capabilities = Capabilities()
+        """What the probe found. Of all of it ``quoted_if_match`` and ``replace_keeps_tags`` change what is sent."""
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._transport.where}>"
+
+    @property
+    def bucket(self) -> str:
+        return self._connection.bucket
+
+    async def _perform(self, call: Call, read: Callable[[Reply], T]) -> T:
+        interruption = Interruption()
+        return await self._offload.run(
+            self._transport.perform, call, read, interruption, interrupt=interruption.interrupt
+        )
+
+    def _condition(self, condition: Condition) -> dict[str, str]:
+        return condition_headers(condition, quoted=self.capabilities.quoted_if_match)
+
+    def _copy_source(self, source: ObjectKey, source_etag: ETag | None) -> dict[str, str]:
+        headers = {"x-amz-copy-source": f"/{self.bucket}/{quote_key(source)}"}
+        if source_etag is not None:
+            quoted = quoted_etag(source_etag, quoted=self.capabilities.quoted_if_match)
+            headers["x-amz-copy-source-if-match"] = quoted
+        return headers
+
+
+def etag_of(reply: Reply) -> ETag:
+    etag = unquoted(reply.headers.get("etag", ""))
+    if not etag:
+        raise BadResponse("a write answered without ETag", status=reply.status)
+    return etag
+
+
+def ignore(reply: Reply) -> None:
+    """The status said it all."""
