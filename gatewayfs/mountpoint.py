@@ -115,11 +115,15 @@ def unmount(path: Path, *, detach: bool = False) -> None:
 
 
 def answers(path: Path) -> int:
-    """Ask a mount for its root's attributes: 0, its errno, or ETIMEDOUT when it does not answer in ANSWER_S_MAX."""
+    """Ask a mount whether it is alive: 0, its errno, or ETIMEDOUT when it does not answer in ANSWER_S_MAX.
+
+    ``stat`` alone will not do: the kernel answers it from its cache for an hour after the daemon's death.
+    """
     outcome: list[int] = []
 
     def ask() -> None:
         try:
+            os.statvfs(path)
             os.stat(path)
             outcome.append(0)
         except OSError as error:

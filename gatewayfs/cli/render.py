@@ -1,12 +1,11 @@
 """Figures for people: a name's ending says the unit, so a new figure needs no code here.
 
-``_bytes`` 1.5 MiB, ``_bytes_per_s`` 3.2 MB/s (links are sold in powers of 1000), ``_s`` 2m 5s, ``since_ns``/``at_ns``
-a UTC time, the rest as it is. Whatever a newer gateway sends is shown, whatever an older one does not send is left
-out.
+``_bytes`` 1.5 MiB, ``_bytes_per_s`` 3.2 MB/s (links are sold in powers of 1000), ``_s`` 2m 5s, ``_ns`` a UTC time, the
+rest as it is. Whatever a newer gateway sends is shown, whatever an older one does not send is left out.
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from typing import Any
 
 from rich.console import Console
@@ -33,9 +32,11 @@ def human_rate(per_s: float) -> str:
 
 
 def human_duration(seconds: float) -> str:
-    """125.0 -> "2m 5s"; two units are enough."""
+    """125.0 -> "2m 5s", 0.0123 -> "12.3 ms"; two units are enough."""
+    if 0 < seconds < 1:
+        return f"{seconds * 1000:.3g} ms"
     if seconds < 60:
-        return f"{seconds:.3g}s" if seconds < 10 else f"{seconds:.0f}s"
+        return f"{seconds:.2g}s" if seconds < 10 else f"{seconds:.0f}s"
     left, parts = round(seconds), []
     for unit, length in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
         if left >= length:
@@ -58,10 +59,11 @@ def plural(count: int, noun: str) -> str:
 _ENDINGS: tuple[tuple[str, Callable[[float], str]], ...] = (
     ("_bytes_per_s", human_rate),
     ("_bytes", human_bytes),
-    ("since_ns", human_time),
-    ("at_ns", human_time),
+    ("_ns", human_time),
     ("_s", human_duration),
 )
+_PLAIN = frozenset(("pid", "target"))
+"""Numbers that are names: no thousands separators."""
 
 
 _HEADS = ("path", "key", "reason", "message")
@@ -74,38 +76,49 @@ def value_text(name: str, value: Any) -> str:
         return "yes" if value else "no"
     if value is None or value == "":
         return "-"
-    if isinstance(value, int | float):
+    if isinstance(value, int | float) and name not in _PLAIN:
         for ending, worded in _ENDINGS:
-            if name == ending.lstrip("_") or name.endswith(ending):
+            if f"_{name}".endswith(ending):
                 return worded(value)
         return f"{value:,}" if isinstance(value, int) else f"{value:,.3g}"
     return str(value)
 
 
-def label(name: str) -> str:
-    """``oldest_s`` -> "oldest": the value shows the unit."""
+def label(name: str, neighbours: Container[str] = ()) -> str:
+    """``oldest_age_s`` -> "oldest age": the value shows the unit; unless a neighbour has that very label."""
     for ending, _ in _ENDINGS:
-        if ending.startswith("_") and name.endswith(ending):
-            return name.removesuffix(ending).replace("_", " ")
-    return name.removesuffix("_ns").replace("_", " ")
+        short = name.removesuffix(ending)
+        if short not in (name, "") and short not in neighbours:
+            return short.replace("_", " ")
+    return name.replace("_", " ")
 
 
 def lines_of(section: Mapping[str, Any], depth: int = 1) -> Iterator[str]:
     """A section's figures, one per line, aligned; nested ones indented below their name. Markup-safe."""
     plain = {name: value for name, value in section.items() if not isinstance(value, Mapping | list | tuple)}
-    width = max((len(label(name)) for name in plain), default=0)
+    labels = {name: label(name, section) for name in section}
+    width = max((len(labels[name]) for name in plain), default=0)
     for name, value in plain.items():
-        yield f"{INDENT * depth}[dim]{label(name):{width}}[/dim]  {escape(value_text(name, value))}"
+        yield f"{INDENT * depth}[dim]{labels[name]:{width}}[/dim]  {escape(value_text(name, value))}"
     for name, value in section.items():
-        if isinstance(value, Mapping) and value:
-            yield f"{INDENT * depth}[dim]{label(name)}[/dim]"
-            yield from lines_of(value, depth + 1)
-        elif isinstance(value, list | tuple) and value:
-            yield f"{INDENT * depth}[dim]{label(name)}[/dim]"
-            for item in value[:LIST_LINES_MAX]:
-                yield f"{INDENT * (depth + 1)}{escape(one_line(item))}"
-            if len(value) > LIST_LINES_MAX:
-                yield f"{INDENT * (depth + 1)}and {len(value) - LIST_LINES_MAX:,} more (--json shows all)"
+        if isinstance(value, Mapping | list | tuple) and value:
+            yield f"{INDENT * depth}[dim]{labels[name]}[/dim]"
+            yield from _nested(value, depth + 1)
+
+
+def _nested(value: Mapping[str, Any] | list[Any] | tuple[Any, ...], depth: int) -> Iterator[str]:
+    """A mapping of mappings is a table, a line each; a mapping of figures a section; a list a line for each item."""
+    if not isinstance(value, Mapping):
+        items = [one_line(item) for item in value]
+    elif all(isinstance(item, Mapping) for item in value.values()):
+        items = [f"{label(name)}: {one_line(item)}" for name, item in value.items()]
+    else:
+        yield from lines_of(value, depth)
+        return
+    for item in items[:LIST_LINES_MAX]:
+        yield f"{INDENT * depth}{escape(item)}"
+    if len(items) > LIST_LINES_MAX:
+        yield f"{INDENT * depth}and {len(items) - LIST_LINES_MAX:,} more (--json shows all)"
 
 
 def one_line(item: Any) -> str:

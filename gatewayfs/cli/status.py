@@ -14,6 +14,8 @@ from gatewayfs.cli.render import console, lines_of
 from gatewayfs.control import calls
 
 STATUS_S_MAX = 30.0
+ALWAYS_SHOWN = frozenset(("entries", "dirty_bytes"))
+"""Zero is the good news people look for: nothing is queued."""
 
 STORY = """\
 Show a gateway's cache, its queue with the oldest entry's age and the reasons why anything waits, transfer rates, the
@@ -31,6 +33,7 @@ def run(argv: Sequence[str]) -> int:
         gatewayfs status photos --json | jq .upload.entries_bytes""",
     )
     parser.add_argument("target", metavar="DIR", nargs="?", help="mount directory, or the share's name")
+    parser.add_argument("--all", action="store_true", help="show figures that are zero or empty, too")
     add_json(parser)
     arguments = parser.parse(argv)
     if arguments.target is None:
@@ -39,12 +42,12 @@ def run(argv: Sequence[str]) -> int:
     if arguments.json:
         print(json.dumps(result))
     else:
-        show(result)
+        show(result, everything=arguments.all)
     return exitcodes.OK
 
 
-def show(result: Mapping[str, Any]) -> None:
-    """Problems first, then every section the gateway sent."""
+def show(result: Mapping[str, Any], *, everything: bool = False) -> None:
+    """Problems first, then every section the gateway sent; figures that say nothing only when asked for."""
     out = console()
     problems = result.get("problems") or []
     share = result.get("share") or {}
@@ -56,9 +59,20 @@ def show(result: Mapping[str, Any]) -> None:
         out.print(f"  [yellow]![/yellow] {escape(str(problem))}")
     for name, section in result.items():
         if isinstance(section, Mapping) and section:
-            out.print(f"[bold]{escape(name)}[/bold]")
-            for line in lines_of(section):
+            lines = list(lines_of(section if everything else telling(section)))
+            out.print(f"[bold]{escape(name)}[/bold]" + ("" if lines else "  [dim]all zero[/dim]"))
+            for line in lines:
                 out.print(line)
+
+
+def telling(section: Mapping[str, Any]) -> dict[str, Any]:
+    """The section without what is zero or empty, all the way down. "no" stays: it is an answer."""
+    kept: dict[str, Any] = {}
+    for name, value in section.items():
+        shown = telling(value) if isinstance(value, Mapping) else value
+        if shown or shown is False or name in ALWAYS_SHOWN:
+            kept[name] = shown
+    return kept
 
 
 def show_gateways(*, as_json: bool) -> int:

@@ -122,6 +122,7 @@ class Gateway:
 
         def ask() -> None:
             try:
+                os.statvfs(self.mount_dir)  # never cached: stat may still answer for a dead daemon
                 answer.append(os.stat(self.mount_dir).st_dev != os.stat(self.mount_dir.parent).st_dev)
             except OSError:  # ENOTCONN: the mount of a dead daemon
                 answer.append(False)

@@ -27,7 +27,7 @@ STATUS = {
     "share": {"name": "fake", "bucket": "bucket-1", "prefix": "", "mountpoint": "/mnt/fake"},
     "upload": {"entries": 3, "entries_bytes": 4096},
     "problems": ["the bucket does not answer; check the network"],
-    "something_new": {"figure_bytes": 1536},
+    "something_new": {"figure_bytes": 1536, "nothing": 0},
 }
 
 Start = Callable[..., "subprocess.Popen[str]"]
@@ -80,6 +80,9 @@ def test_status_shows_problems_first_and_whatever_else_it_is_sent(
     assert lines[0] == "fake: bucket-1 on /mnt/fake  1 to look at"
     assert lines[1] == "  ! the bucket does not answer; check the network"
     assert any(line.split() == ["figure", "1.5", "KiB"] for line in lines)
+    assert not any(line.strip().startswith("nothing") for line in lines)
+    assert main(["status", str(place), "--all"]) == 0
+    assert any(line.split() == ["nothing", "0"] for line in said(capsys).splitlines())
     assert main(["status", "fake", "--json"]) == 0
     assert json.loads(said(capsys)) == STATUS
 

@@ -12,11 +12,13 @@ from gatewayfs.cli import render
         ("used_bytes", 1536, "1.5 KiB"),
         ("used_bytes", 5 << 40, "5.0 TiB"),
         ("upload_bytes_per_s", 3_200_000, "3.2 MB/s"),
-        ("oldest_s", 0.25, "0.25s"),
+        ("oldest_s", 0.25, "250 ms"),
         ("oldest_s", 125, "2m 5s"),
         ("oldest_s", 90_061, "1d 1h"),
         ("since_ns", 1_767_323_045_000_000_000, "2026-01-02 03:04:05Z"),
         ("queued", 1234567, "1,234,567"),
+        ("pid", 1234567, "1234567"),
+        ("seconds_max_s", 9.87, "9.9s"),
         ("ratio", 0.12345, "0.123"),
         ("reachable", True, "yes"),
         ("prefix", "", "-"),
@@ -45,6 +47,17 @@ def test_a_section_is_aligned_and_shows_whatever_it_holds() -> None:
         "    [dim]put if match[/dim]  yes",
         "  [dim]parked[/dim]",
         r"    a\[b]: AccessDenied (target 7, since 2026-01-02 03:04:05Z)",
+    ]
+
+
+def test_a_table_takes_a_line_for_each_row_and_two_figures_never_share_a_label() -> None:
+    section = {"entries": 2, "entries_bytes": 6, "operations": {"head": {"requests": 3, "busy_s": 2}, "get": {}}}
+    assert list(render.lines_of(section)) == [
+        "  [dim]entries      [/dim]  2",
+        "  [dim]entries bytes[/dim]  6 B",
+        "  [dim]operations[/dim]",
+        "    head: requests 3, busy 2s",
+        "    get: ",
     ]
 
 
