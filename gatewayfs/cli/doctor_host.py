@@ -138,7 +138,10 @@ def check_cache(directory: Path) -> Iterator[Finding]:
 
 def _cache_type(place: Path) -> Finding:
     around = {str(place), *map(str, place.parents)}
-    mount = max((mount for mount in mountpoint.mount_table() if mount.path in around), key=lambda it: len(it.path))
+    mounts = [mount for mount in mountpoint.mount_table() if mount.path in around]
+    if not mounts:  # in a chroot, whose root is nobody's mount
+        return warning("cache disk", f"{place} is on a disk that the mount table does not name", "use a local SSD")
+    mount = max(mounts, key=lambda it: len(it.path))
     trouble = _BAD_CACHE_TYPES.get(mount.type)
     if trouble is None and mount.type.startswith("fuse"):
         trouble = "is itself a FUSE mount"
