@@ -182,11 +182,7 @@ def _replay(opened: Opened, replay: Replay, directory: Path) -> None:
 
 def _commit(opened: Opened) -> None:
     """Pending changes into LMDB; a full disk leaves them pending."""
-    counters = replace(opened.counters)
-    with opened.writer.env.begin() as txn:
-        for key, value in opened.pending.items():
-            _count(counters, key, txn.get(key), -1)
-            _count(counters, key, value, 1)
+    counters = _with_pending(opened)
     data_paths = list(opened.pending_data)
     group = Group(opened.pending, {}, data_paths, opened.journal.sequence, codec.encode(counters))
     try:
@@ -198,6 +194,16 @@ def _commit(opened: Opened) -> None:
         raise CacheDiskFailed(f"{committed.failed_data_paths[0]} cannot be written back")
     opened.counters, opened.applied = counters, opened.journal.sequence
     opened.pending, opened.pending_data, opened.problem = {}, {}, None
+
+
+def _with_pending(opened: Opened) -> Counters:
+    """The counters once LMDB holds what is pending."""
+    counters = replace(opened.counters)
+    with opened.writer.env.begin() as txn:
+        for key, value in opened.pending.items():
+            _count(counters, key, txn.get(key), -1)
+            _count(counters, key, value, 1)
+    return counters
 
 
 def _count(counters: Counters, key: bytes, value: bytes | None, sign: int) -> None:
@@ -275,6 +281,7 @@ def _settle(opened: Opened) -> None:
     if opened.pending and opened.problem is None:
         _commit(opened)
     if opened.problem is not None:
+        opened.counters = _with_pending(opened)
         log.error("LMDB cannot take the replayed changes yet: %s", opened.problem)
         return
     opened.committed = opened.writer.rewrite_recovery_log(opened.applied)

@@ -315,6 +315,9 @@ class Transaction(Reader):
         reach = len(inode.name) + 1 + deepest
         parent = self.require(inode.parent)
         while True:
+            if parent.ino == inode.ino:
+                # A directory reaches deeper than any directory below it, so a circle never ends the loop earlier.
+                raise CorruptRecord(f"inode {inode.ino} would be below itself")
             if parent.directory is None:
                 raise NotADirectory(f"inode {parent.ino} cannot have children")
             if parent.directory.deepest_bytes >= reach:

@@ -7,8 +7,8 @@ misspelt name is refused at start instead of silently testing nothing.
 Actions, taken at the n-th hit (default: the first) and only then:
 
 * ``kill``   SIGKILL to ourselves: what the page cache holds survives, nothing else.
-* ``error``  OSError EIO, as a failing disk would answer.
-* ``full``   OSError ENOSPC.
+* ``error``  OSError EIO, as a failing disk would answer (only ``.before`` a step).
+* ``full``   OSError ENOSPC (only ``.before`` a step).
 * ``pause``  SIGSTOP to ourselves; the test looks around and sends SIGCONT (or SIGKILL).
 """
 
@@ -84,6 +84,8 @@ def arm(specification: str) -> None:
             raise UserError(f"{VARIABLE}: {item!r} has no action", f"write name[:n]=ACTION, ACTION one of {ACTIONS}")
         if count and not (count.isdigit() and int(count) > 0):
             raise UserError(f"{VARIABLE}: {count!r} is no count", "write name:3=kill for the third hit")
+        if action in ("error", "full") and name.endswith(".after"):
+            raise UserError(f"{VARIABLE}: {name} comes after the step, which cannot fail any more", "use .before")
         parsed[name] = _Armed(action, int(count or "1"))
     with _mutex:
         _armed.clear()
