@@ -166,15 +166,15 @@ class ContentCache:
             return True
         return placement is not None and Extents(placement.extents).covers(0, inode.size)
 
-    async def ensure_resident(self, ino: int) -> None:
-        """Fetch every absent byte of a file.
+    async def ensure_resident(self, ino: int, start: int = 0, end: int | None = None) -> None:
+        """Fetch every absent byte of a file, or of ``[start, end)`` of it.
 
         Raises:
             StoreError: the bucket refused; PreconditionFailed or ObjectNotFound when the object is not ours any more.
             CacheDiskFull, CacheDiskFailed: no place for the bytes.
         """
         with self.using(self._meta.require(ino)) as content:
-            await self._fetcher.fetch_all(content)
+            await self._fetcher.fetch_all(content, start, end)
 
     async def fill_absent(self, ino: int) -> None:
         """Absent bytes become zeros: their object is gone for good, and what was written here must stay reachable.

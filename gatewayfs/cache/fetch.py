@@ -81,14 +81,14 @@ class Fetcher:
         except StoreError as problem:
             raise Unavailable(str(problem)) from problem
 
-    async def fetch_all(self, content: Content) -> None:
-        """Make the whole file resident, without a deadline of its own; raises the StoreError itself."""
+    async def fetch_all(self, content: Content, start: int = 0, end: int | None = None) -> None:
+        """Make ``[start, end)``, by default everything, resident, without a deadline; raises the StoreError itself."""
         while content.buffer is None and not content.in_pack:
-            gaps = content.extents.missing(0, content.size)
+            gaps = content.extents.missing(start, content.size if end is None else min(end, content.size))
             if not gaps:
                 return
-            start = gaps[0][0]
-            await self._fetch(content, start, min(gaps[0][1], start + FETCH_BYTES_MAX))
+            first = gaps[0][0]
+            await self._fetch(content, first, min(gaps[0][1], first + FETCH_BYTES_MAX))
 
     async def _fetch(self, content: Content, start: int, end: int) -> None:
         inode = self._meta.require(content.ino)

@@ -29,14 +29,20 @@ def goal_of(meta: MetaStore, target: Target) -> Goal:
     return Goal() if inode is None else Goal(inode.content_revision, inode.meta_revision)
 
 
+def waiting(meta: MetaStore, target: Target) -> bool:
+    """Whether there is work to do for ``target``. A file that was unlinked while open waits for its last close, not us."""
+    if isinstance(target, str):
+        return meta.doomed(target) is not None
+    inode = meta.inode(target)
+    return inode is not None and inode.dirty_since_ns != 0 and inode.linked
+
+
 def reached(meta: MetaStore, target: Target, goal: Goal) -> bool:
     """Whether the bucket holds what the goal asks for."""
-    if isinstance(target, str):
-        return meta.doomed(target) is None
-    inode = meta.inode(target)
-    if inode is None or not inode.dirty_since_ns or not inode.linked:
+    if not waiting(meta, target):
         return True
-    if inode.remote is None or inode.is_directory:
+    inode = meta.inode(target) if isinstance(target, int) else None
+    if inode is None or inode.remote is None or inode.is_directory:
         return False
     newer = inode.remote.content_revision >= goal.content_revision and inode.remote.meta_revision >= goal.meta_revision
     return newer and inode.remote.key == records.wanted_key(meta, inode)
@@ -52,9 +58,12 @@ class Drain:
     left: list[ParkedEntry] = field(default_factory=list)
     done: trio.Event = field(default_factory=trio.Event)
 
-    def add(self, target: Target) -> None:
-        """``target`` belongs to what must arrive."""
+    def add(self, target: Target) -> bool:
+        """``target`` belongs to what must arrive; False when nothing is to be done for it."""
+        if not waiting(self.meta, target):
+            return False
         self.goals[target] = goal_of(self.meta, target)
+        return True
 
     def looked_at(self, target: Target) -> None:
         """A worker is done with ``target`` for now: has it arrived?"""

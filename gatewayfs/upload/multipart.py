@@ -9,6 +9,9 @@ fingerprint still fits are kept. Parts of which no byte is here are copied insid
 in. Nothing becomes visible before ``complete``, which is conditional like any other write; it is sent only when every
 part belongs to one snapshot of the file.
 
+An upload whose ``create`` was never answered cannot be told from other people's and stays; it is empty and costs
+nothing. Any other one that is not needed any more is aborted.
+
 The attributes travel with ``create``. When they changed before ``complete`` the record says that they are stale, and
 the next look writes them.
 """
@@ -38,7 +41,15 @@ from gatewayfs.upload.conflicts import STALE
 from gatewayfs.upload.context import Context
 from gatewayfs.upload.looking import Unexpected, absorb, adopt, guarded, look
 from gatewayfs.upload.metadata import metadata_digest, object_headers, object_metadata
-from gatewayfs.upload.parts import composite_etag, copy_ranges, fingerprint_of, part_bytes_for, resumable, still_valid
+from gatewayfs.upload.parts import (
+    composite_etag,
+    copy_ranges,
+    fingerprint_of,
+    mixed_parts,
+    part_bytes_for,
+    resumable,
+    still_valid,
+)
 from gatewayfs.upload.plan import Copy
 
 ROUNDS_MAX = 3
@@ -68,12 +79,9 @@ async def send_large(ctx: Context, ino: int, key: str, condition: Condition) -> 
     """
     for _ in range(ROUNDS_MAX):
         inode = ctx.meta.require(ino)
-        if not (inode.remote is None or ctx.cache.is_resident(inode) or _can_copy_parts(ctx)):
-            ctx.doing(ino, "fetching")
-            if not await _fetched(ctx, ino):
-                return
-            continue
         state = await _state(ctx, inode, key)
+        if state is None or not await _fetched(ctx, ino, state.part_bytes):
+            return
         snapshot = await ctx.cache.snapshot(ino, state.part_bytes)
         now = ctx.meta.inode(ino)
         if now is None or snapshot.size <= ctx.settings.part_bytes or not _relevant(ctx, now, inode, key):
@@ -104,25 +112,35 @@ def _relevant(ctx: Context, now: Inode, planned: Inode, key: str) -> bool:
     return records.wanted_key(ctx.meta, now) == key and now.remote == planned.remote
 
 
-async def _fetched(ctx: Context, ino: int) -> bool:
-    remote = ctx.meta.require(ino).remote
-    assert remote is not None
+async def _fetched(ctx: Context, ino: int, part_bytes: int) -> bool:
+    """Fetch what cannot be copied inside the bucket: the rest of parts that are partly here. False: it is gone."""
+    await ctx.hooks.flush_live(ino)
+    inode = ctx.meta.require(ino)
+    remote = inode.remote
+    if remote is None or ctx.cache.is_resident(inode):
+        return True
+    placement = inode.placement
+    extents = placement.extents if placement is not None else ()
+    ranges = mixed_parts(extents, inode.size, part_bytes) if _can_copy_parts(ctx) else [(0, inode.size)]
     try:
-        await ctx.call(ctx.cache.ensure_resident(ino))
+        for start, end in ranges:
+            ctx.doing(ino, "fetching")
+            await ctx.call(ctx.cache.ensure_resident(ino, start, end))
     except (PreconditionFailed, ObjectNotFound):
         await absorb(ctx, ino, remote.key, await look(ctx, remote.key))
         return False
     return True
 
 
-async def _state(ctx: Context, inode: Inode, key: str) -> UploadState:
-    """The upload to continue, its parts checked with the store, or a new one."""
+async def _state(ctx: Context, inode: Inode, key: str) -> UploadState | None:
+    """The upload to continue, its parts checked with the store, or a new one; None when it turns out to be complete."""
     state = ctx.meta.upload_state(inode.ino)
     if state is not None and resumable(state, key, inode.size):
         try:
             there = await ctx.call(ctx.store.list_parts(ObjectKey(key), state.upload_id))
         except UploadNotFound:
-            forget_upload(ctx, inode.ino)
+            if await _gone(ctx, inode.ino, key):
+                return None
         else:
             known = {(part.number, part.etag) for part in there}
             kept = tuple(part for part in state.parts if (part.number, part.etag) in known)
@@ -151,6 +169,14 @@ async def _create(
     state = UploadState(key, upload_id, inode.content_revision, inode.meta_revision, part_bytes, attempts=attempts)
     _save(ctx, inode.ino, state)
     return state
+
+
+async def _gone(ctx: Context, ino: int, key: str) -> bool:
+    """The store does not know the upload any more: aborted by a lifecycle rule (False), or completed by a request whose
+    answer was lost; then its object is ours (True)."""
+    forget_upload(ctx, ino)
+    info = await look(ctx, key)
+    return info is not None and await adopt(ctx, ino, info)
 
 
 def _save(ctx: Context, ino: int, state: UploadState | None) -> None:
@@ -298,7 +324,7 @@ async def _complete(ctx: Context, inode: Inode, key: str, condition: Condition, 
         return
     ctx.counters.uploaded_files += 1
     remote = msgspec.structs.replace(result, content_revision=snapshot.revision, meta_revision=meta_revision)
-    for target in records.record_sent(meta, ino, remote, ctx.clock.time_ns()):
+    for target in records.record_sent(meta, ino, remote, ctx.clock.time_ns(), completed=state.upload_id):
         ctx.notice(target)
 
 
@@ -314,11 +340,7 @@ async def _completed(
         result = await ctx.call(ctx.store.complete_multipart(key, state.upload_id, parts, condition=sent_condition))
         failpoint(_COMPLETE_AFTER)
     except UploadNotFound:
-        # Completed by a request whose answer was lost, or aborted by a lifecycle rule.
-        forget_upload(ctx, ino)
-        info = await look(ctx, key)
-        if info is not None:
-            await adopt(ctx, ino, info)
+        await _gone(ctx, ino, key)
         return None
     except (Unexpected, PreconditionFailed, ObjectNotFound, ConcurrentRequest):
         try:
@@ -373,5 +395,5 @@ async def copy_large(ctx: Context, inode: Inode, step: Copy) -> None:
         return
     ctx.counters.copied += 1
     remote = msgspec.structs.replace(remote, content_revision=source.content_revision, meta_revision=meta_revision)
-    for target in records.record_sent(ctx.meta, ino, remote, ctx.clock.time_ns()):
+    for target in records.record_sent(ctx.meta, ino, remote, ctx.clock.time_ns(), completed=state.upload_id):
         ctx.notice(target)

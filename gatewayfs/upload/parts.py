@@ -60,3 +60,18 @@ def copy_ranges(size_bytes: int) -> list[tuple[int, int]]:
     """(start, length) of the ranges that copy a whole object part by part."""
     step = part_bytes_for(size_bytes, COPY_PART_BYTES)
     return [(start, min(step, size_bytes - start)) for start in range(0, size_bytes, step)]
+
+
+def mixed_parts(extents: Sequence[int], size_bytes: int, part_bytes: int) -> list[tuple[int, int]]:
+    """(start, end) of the parts of which some bytes are here and some are not.
+
+    Args:
+        extents: resident ranges, flat and sorted: (start, end, start, end, ...).
+    """
+    here: dict[int, int] = {}
+    for start, end in zip(extents[::2], extents[1::2], strict=True):
+        for number in range(start // part_bytes, -(-end // part_bytes)):
+            inside = min(end, (number + 1) * part_bytes) - max(start, number * part_bytes)
+            here[number] = here.get(number, 0) + inside
+    parts = ((number * part_bytes, min((number + 1) * part_bytes, size_bytes)) for number in sorted(here))
+    return [(start, end) for start, end in parts if here[start // part_bytes] < end - start]

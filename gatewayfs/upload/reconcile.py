@@ -119,6 +119,9 @@ class Reconciler:
             ctx.doing(ino, type(step).__name__)
             if isinstance(step, WaitFor):
                 return await self._wait_for(inode, step)
+            if isinstance(step, Settled | SendSmall | Copy):
+                # An upload in parts that was begun is not what is needed any more.
+                await abort(ctx, ino)
             try:
                 return await self._take(inode, step)
             except BodyChanged:

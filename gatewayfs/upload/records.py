@@ -30,8 +30,11 @@ def wanted_key(meta: MetaStore | Transaction, inode: Inode) -> str | None:
         return None
 
 
-def record_sent(meta: MetaStore, ino: int, remote: Remote, now_ns: int) -> list[Target]:
+def record_sent(meta: MetaStore, ino: int, remote: Remote, now_ns: int, *, completed: str = "") -> list[Target]:
     """``remote`` is in the bucket and is this inode's. Returns what must be looked at now because of it.
+
+    ``completed`` is the id of the multipart upload that made it; another one that is under way stays recorded, to be
+    aborted.
 
     The object that used to lie at ``remote.key`` is gone: a doomed entry is dropped, an unlinked inode that might still
     have read from it forgets it. The object the inode had elsewhere is doomed. An inode that lost its name meanwhile
@@ -40,10 +43,12 @@ def record_sent(meta: MetaStore, ino: int, remote: Remote, now_ns: int) -> list[
     with meta.transaction() as tx:
         release_key(tx, remote.key, ino)
         inode = tx.inode(ino)
-        tx.put_upload(ino, None)
         if inode is None:
             tx.doom(Doomed(remote.key, remote.etag, now_ns, version_id=remote.version_id))
             return [remote.key]
+        state = tx.upload_state(ino)
+        unfinished = state is not None and state.upload_id not in ("", completed)
+        tx.put_upload(ino, msgspec.structs.replace(state, attempts=()) if state is not None and unfinished else None)
         news: list[Target] = []
         old = inode.remote
         inode = msgspec.structs.replace(inode, remote=remote)

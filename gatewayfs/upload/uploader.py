@@ -274,9 +274,7 @@ class Uploader:
         now_s = self._clock.monotonic()
         self._gate.probe_now(now_s)
         for entry in self._schedule:
-            drain.add(entry.target)
-            drain.looked_at(entry.target)
-            if entry.target in drain.goals:
+            if drain.add(entry.target):
                 self._schedule.retry(entry.target, now_s)
         drain.check()
         self._drains.append(drain)
@@ -339,8 +337,8 @@ class Uploader:
         now_s = self._clock.monotonic()
         self._schedule.ensure(target, now_s)
         for drain in self._drains:
-            drain.add(target)
-            self._schedule.hurry(target, now_s)
+            if drain.add(target):
+                self._schedule.hurry(target, now_s)
         self._rouse()
 
     def _unblock(self, target: Target) -> None:
