@@ -16,7 +16,7 @@ from gatewayfs.s3 import xml
 from gatewayfs.s3.bodies import FileSink
 from gatewayfs.s3.headers import content_length, content_range, object_headers, object_info, version_id
 from gatewayfs.s3.multipart import MultipartRequests
-from gatewayfs.s3.requests import LIST_KEYS_MAX, etag_of, ignore
+from gatewayfs.s3.requests import LIST_KEYS_MAX, etag_of, nothing
 from gatewayfs.s3.store import (
     INLINE_BODY_BYTES_MAX,
     UNCONDITIONAL,
@@ -93,7 +93,7 @@ class HttpObjectStore(MultipartRequests):
         def sink_for(reply: Reply) -> Sink | None:
             if reply.status not in (200, 206):
                 return None
-            if content_range(reply)[1] < length:
+            if content_range(reply)[2] < start + length:
                 raise RangeNotSatisfiable("the object is shorter than the range", status=reply.status)
             _ranged_info(key, reply, start, length)
             return FileSink(path, offset, length)
@@ -172,7 +172,7 @@ class HttpObjectStore(MultipartRequests):
     async def put_tagged(self, key: ObjectKey, data: bytes, tagging: str) -> None:
         """Write a small object with tags (form-encoded): the probe's way to see what becomes of them."""
         headers = {"x-amz-tagging": tagging}
-        await self._perform(Call("PutObject", "PUT", key, headers=headers, body=data), ignore)
+        await self._perform(Call("PutObject", "PUT", key, headers=headers, body=data), nothing)
 
     async def tagging(self, key: ObjectKey) -> str:
         """Return the object's tags, form-encoded; "" when it has none."""
@@ -183,7 +183,7 @@ class HttpObjectStore(MultipartRequests):
         conditions = self._condition(condition)
         call = Call("DeleteObject", "DELETE", key, headers=conditions, replayable=not conditions)
         try:
-            await self._perform(call, ignore)
+            await self._perform(call, nothing)
         except ObjectNotFound:
             return
 
@@ -199,7 +199,7 @@ class HttpObjectStore(MultipartRequests):
             found = []
         versions = [version for name, version in found if name == key and version != "null"]
         for version in versions:
-            await self._perform(Call("DeleteObject", "DELETE", key, query={"versionId": version}), ignore)
+            await self._perform(Call("DeleteObject", "DELETE", key, query={"versionId": version}), nothing)
         if not versions:
             await self.delete(key)
 

@@ -17,9 +17,6 @@ from dataclasses import dataclass, field
 from gatewayfs.errors import BadResponse, StoreUnreachable
 from gatewayfs.s3.wire import Deadline, Expect, NoReply, Reply, Wire
 
-CONNECT_S_MAX = 5.0
-PROXY_REPLY_BYTES_MAX = 64 * 1024
-
 
 @dataclass(frozen=True, slots=True)
 class Proxy:
@@ -101,10 +98,12 @@ class ConnectionPool:
 
     Args:
         kept_max: idle connections kept; more may be open while more exchanges run.
+        connect_s: how long a connection may take to come about, name resolution aside.
     """
 
-    def __init__(self, endpoint: Endpoint, kept_max: int = 32) -> None:
+    def __init__(self, endpoint: Endpoint, kept_max: int, connect_s: float) -> None:
         self.endpoint = endpoint
+        self._connect_s = connect_s
         self._kept_max = kept_max
         self._mutex = threading.Lock()
         self._idle: list[Wire] = []
@@ -122,7 +121,7 @@ class ConnectionPool:
             except NoReply:
                 if not request.replayable:
                     raise
-        return self._exchange_on(connect(self.endpoint, deadline), request, expect, deadline, interruption)
+        return self._exchange_on(self._connect(deadline), request, expect, deadline, interruption)
 
     def close(self) -> None:
         """Close the idle connections; those in use follow as they are returned."""
@@ -149,6 +148,9 @@ class ConnectionPool:
             return reply
         finally:
             self._give_back(wire, keep)
+
+    def _connect(self, deadline: Deadline) -> Wire:
+        return connect(self.endpoint, min(self._connect_s, deadline.next_wait_s()), deadline)
 
     def _head(self, request: HttpRequest) -> bytes:
         target = request.target
@@ -182,11 +184,10 @@ class ConnectionPool:
         wire.close()
 
 
-def connect(endpoint: Endpoint, deadline: Deadline) -> Wire:
+def connect(endpoint: Endpoint, timeout_s: float, deadline: Deadline) -> Wire:
     """Open a connection, through the proxy and TLS where there are such. Raises StoreUnreachable or BadResponse."""
     proxy = endpoint.proxy
     host, port = (proxy.host, proxy.port) if proxy is not None else (endpoint.host, endpoint.port)
-    timeout_s = min(CONNECT_S_MAX, deadline.next_wait_s())
     try:
         sock = socket.create_connection((host, port), timeout_s)
     except OSError as error:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from gatewayfs.errors import ObjectNotFound, UploadNotFound
 from gatewayfs.s3 import xml
 from gatewayfs.s3.headers import object_headers, version_id
-from gatewayfs.s3.requests import LIST_KEYS_MAX, Requests, etag_of, ignore
+from gatewayfs.s3.requests import LIST_KEYS_MAX, Requests, etag_of, nothing
 from gatewayfs.s3.store import UNCONDITIONAL, Body, Condition, ObjectHeaders, Part, PendingUpload, PutResult
 from gatewayfs.s3.transport import LIST_BYTES_MAX, Call
 from gatewayfs.s3.wire import Expect, Reply
@@ -71,7 +71,7 @@ class MultipartRequests(Requests):
 
     async def abort_multipart(self, key: ObjectKey, upload_id: str) -> None:
         try:
-            await self._perform(Call("AbortMultipartUpload", "DELETE", key, query={"uploadId": upload_id}), ignore)
+            await self._perform(Call("AbortMultipartUpload", "DELETE", key, query={"uploadId": upload_id}), nothing)
         except UploadNotFound:
             return
 

@@ -10,7 +10,7 @@ from gatewayfs.runtime.offload import Offloader
 from gatewayfs.s3.headers import condition_headers, quote_key, quoted_etag
 from gatewayfs.s3.http import Endpoint, Interruption
 from gatewayfs.s3.store import Capabilities, Condition
-from gatewayfs.s3.transport import Call, CredentialSource, Transport
+from gatewayfs.s3.transport import DEFAULT_TIMEOUTS, Call, CredentialSource, Timeouts, Transport
 from gatewayfs.s3.wire import Reply
 from gatewayfs.s3.xml import unquoted
 from gatewayfs.types import ETag, ObjectKey
@@ -37,10 +37,19 @@ class Requests:
         connection: from ``s3.boto.resolve``.
         offload: runs the requests; its thread limit is the limit of requests at a time.
         clock: dates the requests.
+        timeouts: when requests are given up.
         connections_max: idle connections kept; as many as ``offload`` has threads.
     """
 
-    def __init__(self, connection: Connection, offload: Offloader, clock: Clock, *, connections_max: int = 32) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        offload: Offloader,
+        clock: Clock,
+        *,
+        timeouts: Timeouts = DEFAULT_TIMEOUTS,
+        connections_max: int = 32,
+    ) -> None:
         self._connection = connection
         self._offload = offload
         self._transport = Transport(
@@ -49,6 +58,7 @@ class Requests:
             connection.region,
             connection.credentials,
             clock,
+            timeouts,
             connections_max,
         )
         self.capabilities = Capabilities()
@@ -85,5 +95,7 @@ def etag_of(reply: Reply) -> ETag:
     return etag
 
 
-def ignore(reply: Reply) -> None:
-    """The status said it all."""
+def nothing(reply: Reply) -> None:
+    """Read the answer to a deletion: S3 has nothing to say but the status."""
+    if reply.body:
+        raise BadResponse("an answer where none was expected", status=reply.status)

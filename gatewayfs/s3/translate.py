@@ -109,9 +109,9 @@ class Attempt:
 
 def error_of(attempt: Attempt, reply: Reply) -> StoreError:
     """Return the exception for a reply that is an error (a 200 with an Error body among them)."""
+    if is_web_page(reply):
+        return _foreign_answer(attempt, reply)
     try:
-        if not reply.body and _is_html(reply):
-            return _foreign_answer(attempt, reply)
         code, message, region = parse_error(reply.body)
     except NotXml:
         return _foreign_answer(attempt, reply)
@@ -146,7 +146,8 @@ def _foreign_answer(attempt: Attempt, reply: Reply) -> StoreError:
     return not_s3(attempt, f"an answer that is not S3's (HTTP status {reply.status})", reply.status)
 
 
-def _is_html(reply: Reply) -> bool:
+def is_web_page(reply: Reply) -> bool:
+    """Tell whether a reply, a success perhaps, is a web page: a portal's login, a proxy's complaint."""
     marked = any(name.startswith("x-amz") for name in reply.headers)  # moto answers HEAD with an HTML type and this
     return reply.headers.get("content-type", "").startswith("text/html") and not marked
 

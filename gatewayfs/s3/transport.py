@@ -15,20 +15,14 @@ from gatewayfs.s3.headers import parse_http_date, quote_key, quote_query
 from gatewayfs.s3.http import ConnectionPool, Endpoint, HttpRequest, Interruption
 from gatewayfs.s3.signing import Credentials, Signer
 from gatewayfs.s3.store import Body
-from gatewayfs.s3.translate import Attempt, error_of, in_place, not_s3
+from gatewayfs.s3.translate import Attempt, error_of, in_place, is_web_page, not_s3
 from gatewayfs.s3.wire import Deadline, Expect, Reply
 from gatewayfs.s3.xml import NotXml, is_error
 
 T = TypeVar("T")
 
 USER_AGENT = "gatewayfs"
-SILENCE_S_MAX = 30.0
-REQUEST_S_MAX = 60.0
 BYTES_PER_S_MIN = 1 << 20
-"""A request gets a minute and one more second for every MiB it moves; a slower line fails and tries again."""
-
-WORK_S_MAX = 600.0
-"""For what the store works on before it answers: copying 5 GiB, joining 10,000 parts. Some stay silent meanwhile."""
 
 RESULT_BYTES_MAX = 64 * 1024
 LIST_BYTES_MAX = 16 << 20
@@ -38,6 +32,24 @@ RESULT = Expect(RESULT_BYTES_MAX)
 
 CredentialSource = Callable[[], Credentials]
 """Returns current credentials, refreshed where they expire. May block; raises CredentialsRejected."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """When a request is given up.
+
+    A request gets ``request_s`` and one more second for every MiB it moves (a slower line fails and tries again), and
+    may be silent for ``silence_s`` at a time. ``work_s`` replaces both for what the store works on before it answers:
+    copying 5 GiB, joining 10,000 parts; some stay silent meanwhile.
+    """
+
+    connect_s: float = 5.0
+    silence_s: float = 30.0
+    request_s: float = 60.0
+    work_s: float = 600.0
+
+
+DEFAULT_TIMEOUTS = Timeouts()
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +79,7 @@ class Transport:
         bucket: its name, for messages.
         credentials: asked before every request.
         clock: the wall clock that requests are dated by.
+        timeouts: when requests are given up.
         connections_max: idle connections kept.
     """
 
@@ -77,11 +90,13 @@ class Transport:
         region: str,
         credentials: CredentialSource,
         clock: Clock,
+        timeouts: Timeouts,
         connections_max: int,
     ) -> None:
         self.where = f"{bucket} at {endpoint.url}"
         self.clock_skew_s: float | None = None
-        self._pool = ConnectionPool(endpoint, connections_max)
+        self._pool = ConnectionPool(endpoint, connections_max, timeouts.connect_s)
+        self._timeouts = timeouts
         self._endpoint = endpoint
         self._region = region
         self._credentials = credentials
@@ -100,7 +115,7 @@ class Transport:
         try:
             reply = self._exchange(call, interruption)
             self._note_date(reply)
-            if not 200 <= reply.status < 300 or is_error(reply.body):
+            if not 200 <= reply.status < 300 or is_error(reply.body) or is_web_page(reply):
                 raise error_of(attempt, reply)
             return read(reply)
         except NotXml as error:
@@ -115,11 +130,12 @@ class Transport:
     def _exchange(self, call: Call, interruption: Interruption) -> Reply:
         payload = _payload(call.body)
         request = self._signed(call, payload)
-        total_s = REQUEST_S_MAX + (payload.length + call.moved_bytes) / BYTES_PER_S_MIN
+        timeouts = self._timeouts
         if call.works:
-            deadline = Deadline(WORK_S_MAX, WORK_S_MAX, thread_clock)
+            deadline = Deadline(timeouts.work_s, timeouts.work_s, thread_clock)
         else:
-            deadline = Deadline(total_s, SILENCE_S_MAX, thread_clock)
+            total_s = timeouts.request_s + (payload.length + call.moved_bytes) / BYTES_PER_S_MIN
+            deadline = Deadline(total_s, timeouts.silence_s, thread_clock)
         return self._pool.exchange(request, call.expect, deadline, interruption)
 
     def _signed(self, call: Call, payload: Payload) -> HttpRequest:
