@@ -17,7 +17,7 @@ from gatewayfs.meta.env import MetaStore
 from gatewayfs.meta.schema import Inode
 from gatewayfs.meta.transaction import Transaction
 from gatewayfs.refresh import records
-from gatewayfs.refresh.diff import Verdict, judge_object, judge_prefix, judge_remote
+from gatewayfs.refresh.diff import Verdict, judge_object, judge_prefix
 from gatewayfs.refresh.listingpass import ListingPass
 from gatewayfs.refresh.motion import Motion
 from gatewayfs.refresh.news import News
@@ -232,62 +232,6 @@ class Applier:
         if moving:
             news.dirty(ino)
         self._added(news, walk, name, ino)
-
-    # ------------------------------------------------------------------ the directory itself
-
-    def marker(self, walk: ListingPass, row: ListedObject, mark: int) -> None:
-        """Apply the directory's own marker object."""
-        walk.marker_seen = True
-        with self.change() as (tx, news):
-            inode = self.directory(tx, walk)
-            if self.own.changed(row.key, mark) or inode.dirty_since_ns:
-                return
-            if inode.remote is None:
-                if self.motion.moves(tx, row.key, mark):
-                    return
-                tx.put(records.with_marker(inode, row))
-            elif inode.remote.key != row.key:
-                return
-            else:
-                verdict = judge_remote(row, inode.remote, dirty=False)
-                if verdict is Verdict.SAME:
-                    return
-                if verdict is Verdict.LEARN:
-                    tx.put(records.learnt(inode, row))
-                    return
-                tx.put(records.touched(inode, row, self.now_ns()))
-            if walk.renewing:
-                walk.tally.changed += 1
-            news.stale(walk.ino, attributes_only=True)
-
-    def finish(self, walk: ListingPass) -> None:
-        """Every page was applied and the sweep is done: the directory is complete."""
-        with self.change() as (tx, news):
-            inode = self.directory(tx, walk)
-            unmarked = not walk.marker_seen and not inode.dirty_since_ns and walk.source != ""
-            if unmarked and not self.own.changed(walk.source, walk.mark):
-                if inode.remote is not None:
-                    walk.tally.changed += walk.renewing
-                    news.stale(walk.ino, attributes_only=True)
-                inode = records.without_marker(inode)
-            assert inode.directory is not None
-            listed = replace(inode.directory, complete=True, listed_ns=self.now_ns())
-            tx.put(replace(inode, directory=listed))
-        self.shadowed.replace(walk.ino, walk.tally.shadowed)
-        self.unrepresentable.replace(walk.ino, walk.tally.unrepresentable)
-
-    def adopt(self, ino: int) -> str | None:
-        """Where to list a directory made here: its own place, once it has settled; None before.
-
-        Raises StaleInode when it has no name any more.
-        """
-        with self.meta.transaction() as tx:
-            inode = tx.require(ino)
-            if inode.directory is None or inode.dirty_since_ns:
-                return None
-            source = tx.key_of(inode)
-            tx.put(replace(inode, directory=replace(inode.directory, source=source)))
-            return source
 
     # ------------------------------------------------------------------ small parts
 

@@ -9,40 +9,27 @@ What HEAD says is also news: an object changed since it was listed is treated as
 
 import logging
 from collections import OrderedDict
-from dataclasses import dataclass
 
 import trio
 
-from gatewayfs.errors import (
-    GatewayError,
-    InvalidArgument,
-    NoEntry,
-    ObjectNotFound,
-    PreconditionFailed,
-    StoreError,
-    Unavailable,
-)
+from gatewayfs.errors import GatewayError, NoEntry, ObjectNotFound, Unavailable
 from gatewayfs.meta.schema import Inode
 from gatewayfs.meta.transaction import Transaction
 from gatewayfs.refresh import records
+from gatewayfs.refresh.ahead import ReadAhead
 from gatewayfs.refresh.apply import Applier
 from gatewayfs.refresh.diff import same_time
 from gatewayfs.refresh.news import News
 from gatewayfs.refresh.records import replace
 from gatewayfs.refresh.settings import RefreshSettings
-from gatewayfs.refresh.waiting import Requests, Shared, as_fs_error
+from gatewayfs.refresh.waiting import Requests, Shared
 from gatewayfs.s3.store import ObjectInfo, ObjectStore
-from gatewayfs.types import SYMLINK_BYTES_MAX, ETag, ObjectKey
+from gatewayfs.types import ObjectKey
 
 log = logging.getLogger(__name__)
 
-AHEAD_MIN = 8
-"""First reach of reading ahead: one lone stat wastes at most so many HEADs, and only when asked to read ahead."""
-
-READERS_MAX = 256
-"""Directories whose reading position is remembered."""
-
-TARGET_ATTEMPTS = 3
+WINDOWS_WAITING = 4
+"""Read-ahead windows that may wait for a place at once; with more readers than that the oldest wishes are dropped."""
 
 
 class Ask(Shared):
@@ -52,15 +39,6 @@ class Ask(Shared):
         super().__init__()
         self.ino = ino
         self.started = False
-
-
-@dataclass(slots=True)
-class Reader:
-    """How far reading ahead went in one directory."""
-
-    window: int
-    first: int
-    last: int
 
 
 class HeadPool:
@@ -75,8 +53,7 @@ class HeadPool:
         self._asks: dict[int, Ask] = {}
         self._demanded: OrderedDict[int, None] = OrderedDict()
         self._ahead: OrderedDict[int, None] = OrderedDict()
-        self._readers: OrderedDict[int, Reader] = OrderedDict()
-        self._reading: dict[int, trio.Event] = {}
+        self._reading = ReadAhead(self._meta.children, settings.ahead_max)
         self.nursery: trio.Nursery | None = None
         self.in_flight = 0
         self.heads = 0
@@ -95,6 +72,9 @@ class HeadPool:
             Unavailable: the bucket does not answer within the deadline. PermissionDenied: it refuses.
         """
         until = trio.current_time() + self._settings.deadline_s
+        inode = self._meta.require(ino)
+        if not inode.attributes_known and inode.parent:
+            self._read_ahead(self._reading.follow(inode.parent, ino))
         while not self._meta.require(ino).attributes_known:
             await self._demand(ino, until)
             self._check_there(ino)
@@ -108,53 +88,17 @@ class HeadPool:
 
     def prefetch_attributes(self, parent: int, around_ino: int) -> None:
         """Somebody who reads ``parent`` in order is at ``around_ino``: ask ahead. Returns at once."""
-        reader = self._readers.pop(parent, None)
-        if reader is not None and reader.first <= around_ino <= reader.last:
-            self._readers[parent] = reader
-            if around_ino <= (reader.first + reader.last) // 2:
-                return
-            reader.window = min(2 * reader.window, self._settings.ahead_max)
-            start = reader.last
-        else:
-            reader = Reader(min(AHEAD_MIN, self._settings.ahead_max), around_ino, around_ino)
-            start = around_ino
-        following = self._meta.children(parent, start, reader.window)
-        reader.first, reader.last = around_ino, following[-1] if following else start
-        self._readers[parent] = reader
-        if len(self._readers) > READERS_MAX:
-            self._readers.popitem(last=False)
-        for ino in following:
-            self._read_ahead(ino)
+        self._read_ahead(self._reading.advance(parent, around_ino))
         self._pump()
 
     def cancel_prefetch(self, parent: int) -> None:
         """The reader of ``parent`` is gone: what was not asked yet need not be."""
-        self._readers.pop(parent, None)
-        for ino in [ino for ino in self._ahead if (inode := self._meta.inode(ino)) and inode.parent == parent]:
-            del self._ahead[ino]
-            self._asks.pop(ino).finish()
-
-    async def read_target(self, ino: int) -> bytes:
-        """The target of a symlink, read from its object and kept.
-
-        Raises:
-            InvalidArgument: not a symlink. NoEntry, StaleInode: gone.
-            Unavailable: the bucket does not answer, or holds no usable target.
-        """
-        until = trio.current_time() + self._settings.deadline_s
-        for _ in range(TARGET_ATTEMPTS):
-            await self.ensure_attributes(ino)
-            inode = self._meta.require(ino)
-            if not inode.is_symlink:
-                raise InvalidArgument(f"inode {ino} is not a symlink")
-            if inode.target is not None:
-                return inode.target
-            if inode.remote is None:
-                raise Unavailable(f"the bucket holds no target for symlink {ino}")
-            if inode.size > SYMLINK_BYTES_MAX or inode.remote.size > SYMLINK_BYTES_MAX:
-                raise Unavailable(f"{inode.remote.key}: a symlink target over {SYMLINK_BYTES_MAX} bytes")
-            await self._fetch_target(ino, inode.remote.key, inode.remote.etag, until)
-        raise Unavailable(f"symlink {ino} keeps changing in the bucket")
+        self._reading.forget(parent)
+        for ino in list(self._ahead):
+            inode = self._meta.inode(ino)
+            if inode is None or inode.parent == parent:
+                del self._ahead[ino]
+                self._asks.pop(ino).finish()
 
     # ------------------------------------------------------------------ the pool
 
@@ -176,13 +120,13 @@ class HeadPool:
         if inode is None or not inode.linked:
             raise NoEntry(f"inode {ino} was removed from the bucket")
 
-    def _read_ahead(self, ino: int) -> None:
-        inode = self._meta.inode(ino)
-        if inode is None or inode.attributes_known or ino in self._asks:
-            return
-        self._asks[ino] = Ask(ino)
-        self._ahead[ino] = None
-        if len(self._ahead) > 4 * self._settings.ahead_max:
+    def _read_ahead(self, inos: list[int]) -> None:
+        for ino in inos:
+            inode = self._meta.inode(ino)
+            if inode is not None and not inode.attributes_known and ino not in self._asks:
+                self._asks[ino] = Ask(ino)
+                self._ahead[ino] = None
+        while len(self._ahead) > WINDOWS_WAITING * self._settings.ahead_max:
             oldest, _ = self._ahead.popitem(last=False)
             self._asks.pop(oldest).finish()
 
@@ -287,39 +231,6 @@ class HeadPool:
         if not (remote.etag and remote.last_modified_ns):
             return replace(inode, remote=records.remote_of(info, inode))
         return inode
-
-    # ------------------------------------------------------------------ symlinks
-
-    async def _fetch_target(self, ino: int, key: str, etag: str, until: float) -> None:
-        """Read the target into the record, one reader at a time; returns without it when the object changed."""
-        if (reading := self._reading.get(ino)) is not None:
-            with trio.move_on_at(until):
-                await reading.wait()
-                return
-            raise Unavailable(f"the bucket has not answered in time: {key}")
-        self._reading[ino] = trio.Event()
-        try:
-            with trio.fail_at(until):
-                data = await self._requests.send(self._get, key, etag, until=lambda: until)
-        except trio.TooSlowError:
-            raise Unavailable(f"the bucket has not answered in time: {key}") from None
-        except (PreconditionFailed, ObjectNotFound):
-            await self.recheck(ino)
-            return
-        except StoreError as problem:
-            raise as_fs_error(problem) from problem
-        finally:
-            self._reading.pop(ino).set()
-        if not data or b"\0" in data or len(data) > SYMLINK_BYTES_MAX:
-            raise Unavailable(f"{key}: not a usable symlink target ({len(data)} bytes)")
-        with self._applier.change() as (tx, _):
-            inode = tx.require(ino)
-            if inode.remote is not None and (inode.remote.key, inode.remote.etag) == (key, etag):
-                tx.put(replace(inode, target=data, size=len(data)))
-
-    async def _get(self, key: str, etag: str) -> bytes:
-        _, data = await self._store.get(ObjectKey(key), 0, SYMLINK_BYTES_MAX + 1, if_match=ETag(etag) if etag else None)
-        return data
 
 
 def _key(inode: Inode) -> str:

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 import trio
 
 from gatewayfs.errors import GatewayError, NotADirectory, StoreError, Unavailable
+from gatewayfs.refresh import markers
 from gatewayfs.refresh.apply import Applier, SourceMoved
 from gatewayfs.refresh.diff import Rows, child_key, passed, read_page
 from gatewayfs.refresh.inoset import InoSet
@@ -224,7 +225,7 @@ class Lister:
             raise NotADirectory(f"inode {walk.ino} is not a directory")
         source = inode.directory.source
         if source is None:
-            source = self._applier.adopt(walk.ino)
+            source = markers.adopt(self._applier, walk.ino)
         if source is None:
             return None  # made here and not settled: nothing in the bucket is its
         if self._motion.claims.on(self._meta, source, walk.ino):
@@ -252,7 +253,7 @@ class Lister:
             walk.pages += 1
             walk.wake()
         await sweep(self._applier, current)
-        self._applier.finish(current)
+        markers.finish(self._applier, current)
 
     async def _page(self, source: str, token: str) -> ListPage:
         return await self._store.list_page(source, delimiter=True, token=token, max_keys=LIST_KEYS_MAX)
@@ -261,7 +262,7 @@ class Lister:
         if rows.unrepresentable:
             self._applier.strange(current, rows.unrepresentable)
         if rows.marker is not None:
-            self._applier.marker(current, rows.marker, mark)
+            markers.found(self._applier, current, rows.marker, mark)
         current.tell = current.tell or walk.ino in self._doubted
         for start in range(0, len(rows.files), SLICE):
             self._applier.objects(current, rows.files[start : start + SLICE], mark)

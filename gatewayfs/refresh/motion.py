@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 
 import trio
 
-from gatewayfs.errors import StaleInode
+from gatewayfs.errors import GatewayError, StaleInode
 from gatewayfs.meta.env import MetaStore
 from gatewayfs.meta.reader import Reader
 from gatewayfs.meta.schema import Inode
@@ -92,7 +92,10 @@ class Claims:
         """Scan again whenever a claim is outdated."""
         while True:
             await self._outdated.wait()
-            await self.scan()
+            try:
+                await self.scan()
+            except GatewayError:
+                log.exception("could not look through the queue; the claims so far stay")
             await trio.sleep(RESCAN_PAUSE_S)
 
 

@@ -5,9 +5,11 @@ each name would make ``git status`` slow. So: start the listing, see whether its
 decides the name, and only if not ask for just this name: HEAD for a file and a LIST of one key for a directory.
 """
 
+import logging
+
 import trio
 
-from gatewayfs.errors import GatewayError, ObjectNotFound
+from gatewayfs.errors import GatewayError, ObjectNotFound, Unavailable
 from gatewayfs.refresh import records
 from gatewayfs.refresh.apply import Applier, SourceMoved
 from gatewayfs.refresh.diff import child_key
@@ -17,6 +19,8 @@ from gatewayfs.refresh.settings import RefreshSettings
 from gatewayfs.refresh.waiting import Requests, Shared
 from gatewayfs.s3.store import ListedObject, ListPage, ObjectInfo, ObjectStore
 from gatewayfs.types import ObjectKey
+
+log = logging.getLogger(__name__)
 
 
 class Names:
@@ -78,6 +82,9 @@ class Names:
             pass  # the caller looks again
         except GatewayError as problem:
             error = problem
+        except Exception as problem:  # a bug costs the callers of this probe, not the mount
+            log.exception("asking for %r in inode %d failed", name, parent)
+            error = Unavailable(f"internal error: {problem!r}")
         finally:
             del self._asked[parent, name]
             asked.finish(error)

@@ -8,8 +8,9 @@ answer of the bucket is applied to the records as they are at that moment, never
     records.py     records made of what the bucket says       [pure]
     motion.py      what is only on its way out: never news
     own.py         what we changed while an answer was under way (observed.py feeds it)
-    apply.py       rows into records, removal.py the opposite
-    listing.py     directories, naming.py single names, headpool.py attributes
+    apply.py       rows into records, removal.py the opposite, markers.py the directory itself
+    listing.py     directories, naming.py single names
+    headpool.py    attributes (ahead.py: those wanted next), targets.py symlinks
     renewal.py     refresh-cache
 """
 
@@ -26,6 +27,7 @@ from gatewayfs.refresh.naming import Names
 from gatewayfs.refresh.own import OwnRequests
 from gatewayfs.refresh.renewal import Renewal
 from gatewayfs.refresh.settings import RefreshReport, RefreshSettings, RefreshStatistics
+from gatewayfs.refresh.targets import Targets
 from gatewayfs.refresh.waiting import Requests
 from gatewayfs.runtime.clock import Clock
 from gatewayfs.runtime.kernel import Kernel
@@ -68,7 +70,7 @@ class Refresh:
         self.recheck = self._heads.recheck
         self.prefetch_attributes = self._heads.prefetch_attributes
         self.cancel_prefetch = self._heads.cancel_prefetch
-        self.read_target = self._heads.read_target
+        self.read_target = Targets(self._applier, self._heads, store, self._requests, settings).read_target
         self.note_own = self._motion.own.note
         self.note_moved = self._motion.claims.note
 

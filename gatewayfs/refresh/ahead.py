@@ -1,0 +1,76 @@
+"""Which attributes will be wanted next.
+
+A directory's children come in inode order, which is the order they were listed in: the order ``ls -l`` asks in. Whoever
+asks for two neighbours is taken for a reader in order, and the pool runs ahead of it by a window that doubles up to
+``window_max``. A lone ``stat`` costs nothing. Whoever says that it reads in order (``advance``) is believed at once.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+
+WINDOW_MIN = 8
+"""What a wrong guess wastes at most, in HEADs."""
+
+NEIGHBOURS = 8
+"""Two questions so far apart still count as in order: some children are known already, and nobody asks for them."""
+
+READERS_MAX = 256
+"""Directories whose reading position is remembered."""
+
+
+@dataclass(slots=True)
+class _Reader:
+    window: int
+    first: int
+    last: int
+
+
+class ReadAhead:
+    """Positions of directory readers.
+
+    Args:
+        children: ``MetaStore.children``.
+    """
+
+    def __init__(self, children: Callable[[int, int, int], list[int]], window_max: int) -> None:
+        self._children = children
+        self._window_max = window_max
+        self._readers: OrderedDict[int, _Reader] = OrderedDict()
+
+    def follow(self, parent: int, ino: int) -> list[int]:
+        """Somebody needs the attributes of ``ino``: the children to ask for as well, if it reads in order."""
+        reader = self._readers.get(parent)
+        if reader is not None and ino != reader.first and self._is_near(reader, parent, ino):
+            return self.advance(parent, ino)
+        self._remember(parent, _Reader(0, ino, ino))
+        return []
+
+    def advance(self, parent: int, ino: int) -> list[int]:
+        """A reader in order is at ``ino``: the children to ask for now."""
+        reader = self._readers.get(parent)
+        if reader is None or not self._is_near(reader, parent, ino):
+            reader = _Reader(0, ino, ino)
+        elif reader.window and ino <= (reader.first + reader.last) // 2:
+            return []
+        reader.window = min(max(2 * reader.window, WINDOW_MIN), self._window_max)
+        start = max(ino, reader.last)
+        following = self._children(parent, start, reader.window)
+        reader.first, reader.last = ino, following[-1] if following else start
+        self._remember(parent, reader)
+        return following
+
+    def forget(self, parent: int) -> None:
+        """The reader is gone."""
+        self._readers.pop(parent, None)
+
+    def _is_near(self, reader: _Reader, parent: int, ino: int) -> bool:
+        if ino <= reader.last:
+            return ino >= reader.first
+        return ino in self._children(parent, reader.last, NEIGHBOURS)
+
+    def _remember(self, parent: int, reader: _Reader) -> None:
+        self._readers[parent] = reader
+        self._readers.move_to_end(parent)
+        if len(self._readers) > READERS_MAX:
+            self._readers.popitem(last=False)
