@@ -199,6 +199,25 @@ async def test_a_client_that_dies_in_mid_drain_withdraws_its_call(path: Path) ->
         assert await call(path, "echo", {"a": 1}) == {"a": 1}
 
 
+async def test_a_client_that_leaves_while_the_handler_is_silent_withdraws_its_call_at_once(path: Path) -> None:
+    started, ended = trio.Event(), trio.Event()
+
+    async def wait(args: dict[str, Any], progress: Progress) -> Mapping[str, Any]:
+        started.set()
+        try:
+            await trio.sleep_forever()
+        finally:
+            ended.set()
+        raise AssertionError
+
+    async with serving(path, {"wait": wait}):
+        async with await trio.open_unix_socket(str(path)) as stream:
+            await stream.send_all(b'{"v": 1, "call": "wait"}\n')
+            await started.wait()
+        with trio.fail_after(protocol.HEARTBEAT_S / 2):
+            await ended.wait()
+
+
 async def test_a_client_that_reads_nothing_is_dropped_and_holds_nobody(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
