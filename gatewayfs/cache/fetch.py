@@ -95,7 +95,7 @@ class Fetcher:
         remote = inode.remote
         if remote is None:
             raise BucketMovedOn("the bucket holds no object for this file")
-        if content.size <= self._small_file_bytes and not content.extents and not content.changed:
+        if content.size == remote.size <= self._small_file_bytes and not content.extents:
             await self._fetch_small(content, inode, remote)
             return
         # Whole units around the demand, but never bytes past what is absent: those are newer here.
@@ -112,7 +112,9 @@ class Fetcher:
             _, data = await self._store.get(
                 ObjectKey(remote.key), 0, remote.size, if_match=ETag(remote.etag) if remote.etag else None
             )
-            if content.size != len(data) or content.changed or content.extents:
+            if len(data) != remote.size:
+                raise BucketMovedOn(f"the object has {len(data)} bytes, not {remote.size}")
+            if content.size != len(data) or content.extents or content.buffer is not None:
                 return  # written or truncated meanwhile: look again
             content.placement = self._packs.append(content.ino, inode.content_revision, data)
             content.residence_changed = True

@@ -16,7 +16,8 @@ Three rules keep crashes harmless:
    record never describes changed bytes. Where bytes are changed in place, the journal is synced first, so that power
    loss cannot keep the bytes and lose the mark.
 2. Bytes go to disk first, then the record that names them (``persist``); the committer syncs them in that order.
-3. Space is given back only after the record that stopped using it is durable.
+3. Space is given back only after the record that stopped using it is durable. A tail is cut off after the journal that
+   does without it was synced; should a crash come in between, whoever writes beyond the end cuts first.
 """
 
 import os
@@ -30,7 +31,7 @@ import trio
 from gatewayfs.cache.extents import Extents
 from gatewayfs.cache.gate import END_OF_FILE, RangeGate
 from gatewayfs.cache.packs import Packs
-from gatewayfs.errors import FileTooLarge, LocalError
+from gatewayfs.errors import FileTooLarge, GatewayError, LocalError
 from gatewayfs.meta.env import MetaStore
 from gatewayfs.meta.schema import PLACED_IN_FILE, PLACED_IN_PACK, Inode, Placement
 from gatewayfs.runtime.clock import Clock
@@ -44,7 +45,8 @@ UNCHANGED = END_OF_FILE
 _BEFORE_MARK = register("cache.mark_dirty.before", "nothing of the change; the record says clean")
 _AFTER_MARK = register("cache.mark_dirty.after", "the record says changed; no byte is")
 _AFTER_WRITE = register("cache.write.after", "the bytes are in the cache file; their record does not name them yet")
-_AFTER_CUT = register("cache.truncate.after", "the cache file has its new length; the record has the old one")
+_BEFORE_CUT = register("cache.truncate.before", "the record has the new length, on disk; the cache file the old one")
+_AFTER_CUT = register("cache.truncate.after", "the cache file has its new length, too")
 _BEFORE_PERSIST = register("cache.persist.before", "the bytes are on the disk; their record does not name them yet")
 _AFTER_PERSIST = register("cache.persist.after", "the bytes and the record, except against power loss")
 
@@ -186,8 +188,11 @@ class Content:
                 assert self.buffer is not None
                 del self.buffer[size:]
                 self.buffer.extend(bytes(size - len(self.buffer)))
+            elif size < self.size:
+                await self._shrink_file(size)
+                return
             else:
-                await self._resize_file(size)
+                await self._grow_file(size)
             self._after_change(min(size, self.size), size)
 
     async def persist(self) -> None:
@@ -195,30 +200,8 @@ class Content:
         if not self.changed:
             return
         async with _quick(self._mutex):
-            if self._recorded():
-                return
-            parts = self._parts
-            inode = parts.meta.require(self.ino)
-            placement = self._placed(inode)
-            failpoint(_BEFORE_PERSIST)
-            with parts.meta.transaction() as tx:
-                now = parts.clock.time_ns()
-                tx.put(
-                    msgspec.structs.replace(
-                        tx.require(self.ino),
-                        size=self.size,
-                        mtime_ns=self.mtime_ns if self.mtime_ns is not None else inode.mtime_ns,
-                        ctime_ns=now,
-                        placement=placement,
-                    )
-                )
-                self._retire(tx.after_durable, inode.placement, placement)
-                if placement is not None:
-                    tx.needs_data_sync(str(self.path_of(placement)))
-            failpoint(_AFTER_PERSIST)
-            self.placement = placement
-            self.changed = self.residence_changed = False
-            self.mtime_ns = None
+            if not self._recorded():
+                self._record()
 
     def persist_residence(self) -> None:
         """Record which bytes have been fetched; losing this only costs a second download."""
@@ -269,6 +252,32 @@ class Content:
     def _recorded(self) -> bool:
         return not self.changed or self.stale
 
+    def _record(self) -> None:
+        """Rule 2, second half: the record names the bytes. Raises NoSpace, LocalError; then nothing happened."""
+        parts = self._parts
+        inode = parts.meta.require(self.ino)
+        placement = self._placed(inode)
+        failpoint(_BEFORE_PERSIST)
+        with parts.meta.transaction() as tx:
+            mtime = self.mtime_ns if self.mtime_ns is not None else inode.mtime_ns
+            tx.put(
+                msgspec.structs.replace(
+                    tx.require(self.ino),
+                    size=self.size,
+                    mtime_ns=mtime,
+                    # The change was the write, not its recording: stat may have been answered in between.
+                    ctime_ns=max(inode.ctime_ns, mtime),
+                    placement=placement,
+                )
+            )
+            self._retire(tx.after_durable, inode.placement, placement)
+            if placement is not None:
+                tx.needs_data_sync(str(self.path_of(placement)))
+        failpoint(_AFTER_PERSIST)
+        self.placement = placement
+        self.changed = self.residence_changed = False
+        self.mtime_ns = None
+
     async def _before_change(self) -> None:
         """Rule 1: the record says "changed" before the first byte does."""
         if not self.frozen or self.stale:
@@ -294,12 +303,14 @@ class Content:
     async def _write_file(self, offset: int, data: bytes) -> None:
         async with self.gate.hold(offset, offset + len(data)):
             file = self.open_file(create=True)
+            if offset > self.size:
+                self._cut_tail(file)
             try:
                 await self._parts.disk.write(file, offset, data)
                 failpoint(_AFTER_WRITE)
             except LocalError:
                 # What a failed write left beyond the end would show up as data when the file grows over it.
-                os.ftruncate(file.fd, min(self.size, os.fstat(file.fd).st_size))
+                self._cut_tail(file)
                 raise
 
     def _after_change(self, offset: int, size: int) -> None:
@@ -343,19 +354,40 @@ class Content:
         self.placement = None
         self.buffer = bytearray()
 
-    async def _resize_file(self, size: int) -> None:
-        async with self.gate.hold(min(size, self.size), END_OF_FILE):
-            file = self.open_file(create=True)
+    async def _shrink_file(self, size: int) -> None:
+        """Cut the tail off, after the record that does without it is on disk."""
+        async with self.gate.hold(size, END_OF_FILE):
+            before = self.size, Extents(self.extents.flat), self.mtime_ns, self.changed
+            self.extents.truncate(size)
+            self._after_change(size, size)
             try:
-                # Cut first even when growing: bytes beyond the old end (a failed write's) must read as zeros.
-                os.ftruncate(file.fd, min(size, self.size))
+                if not self._recorded():
+                    self._record()
+                await self._parts.meta.sync()
+            except GatewayError:
+                self.size, self.extents, self.mtime_ns, self.changed = before
+                raise
+            failpoint(_BEFORE_CUT)
+            self._cut_tail(self.open_file(create=True))
+            failpoint(_AFTER_CUT)
+
+    async def _grow_file(self, size: int) -> None:
+        async with self.gate.hold(self.size, END_OF_FILE):
+            file = self.open_file(create=True)
+            self._cut_tail(file)
+            try:
                 os.ftruncate(file.fd, size)
-                failpoint(_AFTER_CUT)
             except OSError as problem:
                 raise translated(problem, f"truncate to {size}") from problem
-            self.extents.truncate(size)
-            if size > self.size:
-                self.extents.add(self.size, size)
+            self.extents.add(self.size, size)
+
+    def _cut_tail(self, file: OpenFile) -> None:
+        """Nothing may lie beyond the end (a failed write's bytes, a tail a crash left uncut): it would come back."""
+        try:
+            if os.fstat(file.fd).st_size > self.size:
+                os.ftruncate(file.fd, self.size)
+        except OSError as problem:
+            raise translated(problem, f"truncate to {self.size}") from problem
 
     def _placed(self, inode: Inode) -> Placement | None:
         if self.buffer is not None:
