@@ -368,7 +368,9 @@ class Content:
                 self.size, self.extents, self.mtime_ns, self.changed = before
                 raise
             failpoint(_BEFORE_CUT)
-            self._cut_tail(self.open_file(create=True))
+            if self.file is not None or before[1]:
+                # Otherwise no byte was ever here, and a file made for nothing would be named by no record.
+                self._cut_tail(self.open_file(create=True))
             failpoint(_AFTER_CUT)
 
     async def _grow_file(self, size: int) -> None:
