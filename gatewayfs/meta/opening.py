@@ -18,7 +18,7 @@ from typing import Any
 import lmdb
 import msgspec
 
-from gatewayfs.errors import CacheDiskFailed, CacheDiskFull, LocalError, UserError
+from gatewayfs.errors import CacheDiskFailed, CacheDiskFull, CorruptRecord, LocalError, UserError
 from gatewayfs.meta import codec, frames
 from gatewayfs.meta.journal import (
     SEGMENT_BYTES,
@@ -31,6 +31,7 @@ from gatewayfs.meta.journal import (
     segment_paths,
 )
 from gatewayfs.meta.migrate import MIGRATIONS, VERSION_KEY, Migration, migrate, stored_version
+from gatewayfs.meta.recovery_log import LOG_NAME
 from gatewayfs.meta.schema import SCHEMA_VERSION
 from gatewayfs.meta.transaction import Counters
 from gatewayfs.meta.writer import (
@@ -121,6 +122,9 @@ def open_directory(
         writer = Writer(directory / META, directory / RECOVERY, limits.map_bytes)
         with writer.env.begin() as txn:
             version = stored_version(txn.get(VERSION_KEY), schema_version)
+            if version == 0 and (directory / RECOVERY / LOG_NAME).exists():
+                # Starting empty would write the recovery log anew: the last copy of what is not uploaded yet.
+                raise CorruptRecord(f"the records in {directory / META} are lost; the recovery log is still there")
             applied = int(txn.get(APPLIED_KEY) or b"0")
             counters = _stored_counters(txn)
         replay = Replay(directory / JOURNAL, applied, frames.boot_digest(boot_identity))

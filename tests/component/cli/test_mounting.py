@@ -179,6 +179,9 @@ def test_recover_brings_back_every_changed_file_after_the_records_are_lost(gatew
     (line,) = lines_of(gateway, "recover", "--cache-dir", str(gateway.cache_dir), code=1)
     assert "open without damage, so there is nothing to recover" in line
     shutil.rmtree(gateway.cache_dir / "meta")
+    # Starting empty would forget what only the recovery log knows.
+    line = in_background(gateway, code=1)[-1]
+    assert f"gatewayfs recover --cache-dir {gateway.cache_dir} rebuilds every file" in line
     done = gateway.verb("recover", "--cache-dir", str(gateway.cache_dir))
     assert done.stdout.startswith("recovered 2 files that are not uploaded yet")
     assert "all agree" in gateway.verb("check", str(gateway.cache_dir)).stdout
