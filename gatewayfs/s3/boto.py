@@ -6,13 +6,17 @@ bundles mean here what they mean to every other program that uses AWS's SDK.
 """
 
 import base64
+import io
 import ssl
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import unquote, urlsplit
 
 import botocore.session
 from botocore import UNSIGNED
+from botocore.awsrequest import AWSResponse
+from botocore.compat import HTTPHeaders
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.httpsession import DEFAULT_CA_BUNDLE
@@ -51,13 +55,15 @@ def resolve(bucket: str, options: StoreOptions = StoreOptions()) -> Connection:
         if options.credentials_file:
             session.set_config_variable("credentials_file", options.credentials_file)
         url, region = _address(session, bucket, options)
-        credentials = session.get_credentials()
+        credentials = _credentials(session, options)
     except (BotoCoreError, ClientError, ValueError) as error:
         raise UserError(f"cannot tell how to reach bucket {bucket}: {error}", "check the s3 options") from error
     if credentials is None:
         raise UserError(
             f"no credentials for bucket {bucket}",
-            "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, s3.profile or s3.credentials_file",
+            f"write them into {options.credentials_file}, section [{options.profile or 'default'}]"
+            if options.credentials_file
+            else "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, s3.profile or s3.credentials_file",
         )
     return Connection(bucket, _endpoint(session, url, options), region, _Credentials(credentials))
 
@@ -81,12 +87,35 @@ class _Credentials:
         return Credentials(frozen.access_key, frozen.secret_key, frozen.token or "")
 
 
+def _credentials(session: Any, options: StoreOptions) -> Any:
+    if not options.credentials_file:
+        return session.get_credentials()
+    # Named in the configuration, the file is meant, whatever else lies about in the environment.
+    return session.get_component("credential_provider").get_provider("shared-credentials-file").load()
+
+
+class _NoBody(io.BytesIO):
+    """The body of an answer that nobody sent."""
+
+    def stream(self) -> Iterator[bytes]:
+        yield from ()
+
+
 def _address(session: Any, bucket: str, options: StoreOptions) -> tuple[str, str]:
-    """Return (the bucket's URL, region). botocore's endpoint rules answer through a URL made for the bucket."""
+    """Return (the bucket's URL, region): where botocore would send a HeadBucket, stopped before it leaves.
+
+    A presigned URL would be simpler, but those go to AWS's global endpoint for historical reasons.
+    """
     config = Config(
         signature_version=UNSIGNED,
         s3={"addressing_style": options.addressing, "us_east_1_regional_endpoint": "regional"},
     )
+    seen: list[str] = []
+
+    def catch(request: Any, **_: object) -> AWSResponse:
+        seen.append(request.url)
+        return AWSResponse(request.url, 200, HTTPHeaders(), _NoBody())
+
     client = session.create_client(
         "s3",
         region_name=options.region or session.get_config_variable("region") or REGION_DEFAULT,
@@ -94,8 +123,9 @@ def _address(session: Any, bucket: str, options: StoreOptions) -> tuple[str, str
         config=config,
     )
     try:
-        url = client.generate_presigned_url("head_bucket", Params={"Bucket": bucket})
-        return str(url), str(client.meta.region_name)
+        client.meta.events.register("before-send.s3.HeadBucket", catch)
+        client.head_bucket(Bucket=bucket)
+        return seen[0], str(client.meta.region_name)
     finally:
         client.close()
 

@@ -98,6 +98,11 @@ class BadServer:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
+    @property
+    def serving(self) -> int:
+        """Connections this end has not closed."""
+        return sum(1 for sock in self._sockets if sock.fileno() >= 0)
+
     def answer(self, *answers: Answer) -> None:
         self._answers += answers
 

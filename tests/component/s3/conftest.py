@@ -31,11 +31,13 @@ def store(server: BadServer) -> Iterator[HttpObjectStore]:
     with_store.close()
 
 
-def client_of(port: int, timeouts: Timeouts = QUICK, host: str = "127.0.0.1") -> HttpObjectStore:
+def client_of(
+    port: int, timeouts: Timeouts = QUICK, host: str = "127.0.0.1", offload: Offload | None = None
+) -> HttpObjectStore:
     connection = Connection(
         "bucket",
         Endpoint(host, port, "/bucket/"),
         "us-east-1",
         lambda: Credentials("AKIAEXAMPLE", SECRET, "session-" + SECRET),
     )
-    return HttpObjectStore(connection, Offload(8), SystemClock(), timeouts=timeouts)
+    return HttpObjectStore(connection, offload or Offload(8), SystemClock(), timeouts=timeouts)
