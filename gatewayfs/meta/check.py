@@ -86,8 +86,11 @@ def _check_counters(meta: "MetaStore") -> list[str]:
         "parked": (meta.counters.parked, _count(meta, codec.PARKED)),
     }
     problems = [f"counter {name} says {says}, there are {are}" for name, (says, are) in counted.items() if says != are]
-    dirty = (meta.inode(ino) for _, ino in meta.iter_dirty())
-    dirty_bytes = sum(inode.size for inode in dirty if inode is not None and inode.is_regular)
+    try:
+        dirty = (meta.inode(ino) for _, ino in meta.iter_dirty())
+        dirty_bytes = sum(inode.size for inode in dirty if inode is not None and inode.is_regular)
+    except CorruptRecord:
+        return problems  # named already
     if meta.counters.dirty_bytes != dirty_bytes:
         problems.append(f"counter dirty_bytes says {meta.counters.dirty_bytes}, the sum is {dirty_bytes}")
     return problems

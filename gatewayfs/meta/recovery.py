@@ -9,6 +9,7 @@ What can be lost is what was acknowledged in the last second *and* lies only in 
 If an ancestor of a file is missing, the file is put into the root under a name that says so.
 """
 
+import dataclasses
 import os
 import shutil
 import stat
@@ -49,6 +50,8 @@ class Recovered:
     doomed: list[Doomed] = field(default_factory=list)
     uploads: dict[int, UploadState] = field(default_factory=dict)
     parked: dict[int, Parked] = field(default_factory=dict)
+    damaged: list[str] = field(default_factory=list)
+    """Records that do not decode, one line each; they are left out."""
     highest_ino: int = 0
     """The highest inode number seen anywhere, kept or not."""
     sequence: int = 0
@@ -74,6 +77,8 @@ class RebuildReport:
     """(inode, new name) of those whose directory is lost."""
     renamed: tuple[tuple[int, bytes], ...]
     """(inode, new name) of those whose name was taken."""
+    damaged: tuple[str, ...]
+    """Records that could not be read and were left out."""
     old_environment: Path | None
     """Where the former LMDB environment was moved to."""
 
@@ -154,16 +159,10 @@ def _sort_out(records: dict[bytes, bytes | None], found: Recovered) -> None:
             found.highest_ino = max(found.highest_ino, codec.number_at(key, 1))
         if value is None:
             continue
-        if table == codec.INODE:
-            inodes[codec.number_at(key, 1)] = codec.decode_inode(key, value)
-        elif table == codec.DOOMED:
-            found.doomed.append(codec.decode_doomed(key, value))
-        elif table == codec.UPLOAD:
-            found.uploads[codec.number_at(key, 1)] = codec.decode_upload(key, value)
-        elif table == codec.PARKED:
-            found.parked[codec.number_at(key, 1)] = codec.decode_parked(key, value)
-        elif table == codec.SETTING:
-            found.settings[key[1:].decode()] = value
+        try:
+            _take_record(key, value, found, inodes)
+        except CorruptRecord as problem:
+            found.damaged.append(str(problem))
     for inode in inodes.values():
         current: Inode | None = inode if inode.dirty_since_ns and inode.linked else None
         while current is not None and current.ino not in found.inodes:
@@ -171,6 +170,20 @@ def _sort_out(records: dict[bytes, bytes | None], found: Recovered) -> None:
             current = inodes.get(current.parent)
     if ROOT_INO in inodes:
         found.inodes.setdefault(ROOT_INO, inodes[ROOT_INO])
+
+
+def _take_record(key: bytes, value: bytes, found: Recovered, inodes: dict[int, Inode]) -> None:
+    table = key[:1]
+    if table == codec.INODE:
+        inodes[codec.number_at(key, 1)] = codec.decode_inode(key, value)
+    elif table == codec.DOOMED:
+        found.doomed.append(codec.decode_doomed(key, value))
+    elif table == codec.UPLOAD:
+        found.uploads[codec.number_at(key, 1)] = codec.decode_upload(key, value)
+    elif table == codec.PARKED:
+        found.parked[codec.number_at(key, 1)] = codec.decode_parked(key, value)
+    elif table == codec.SETTING:
+        found.settings[key[1:].decode()] = value
 
 
 # --------------------------------------------------------------------------- writing
@@ -270,7 +283,9 @@ def _build(work: Path, prefix: str, found: Recovered) -> RebuildReport:
         meta.flush()
     finally:
         meta.abandon()
-    return RebuildReport(dirty_files, directories, len(doomed), tuple(placer.moved), tuple(placer.renamed), None)
+    return RebuildReport(
+        dirty_files, directories, len(doomed), tuple(placer.moved), tuple(placer.renamed), tuple(found.damaged), None
+    )
 
 
 def _put_all(meta: MetaStore, inodes: list[Inode], found: Recovered) -> None:
@@ -308,6 +323,4 @@ def _install(cache: Path, work: Path, report: RebuildReport) -> RebuildReport:
     os.replace(work / META, cache / META)
     fsync_directory(cache)
     shutil.rmtree(work)
-    return RebuildReport(
-        report.dirty_files, report.directories, report.doomed, report.moved_to_root, report.renamed, old
-    )
+    return dataclasses.replace(report, old_environment=old)

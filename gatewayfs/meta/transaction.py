@@ -128,7 +128,7 @@ class Transaction(Reader):
     # ----------------------------------------------------------------- inodes
 
     def new_ino(self) -> Ino:
-        """A number no inode ever had or will have, even if this transaction fails."""
+        """A number no inode ever had or will have. If this transaction fails, it may come again after a restart."""
         return self._store.allocate_ino(self)
 
     def put(self, inode: Inode) -> None:

@@ -9,6 +9,7 @@ makes that affordable.
 """
 
 import errno
+import logging
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -17,12 +18,13 @@ from typing import Any, Final
 
 import lmdb
 
-from gatewayfs.errors import CacheDiskFailed, CacheDiskFull, LocalError
+from gatewayfs.errors import CacheDiskFailed, CacheDiskFull, CorruptRecord, LocalError
 from gatewayfs.meta import codec
 from gatewayfs.meta.recovery_log import UNCOPIED_SETTINGS, Pair, RecoveryLog
-from gatewayfs.meta.schema import Inode
 from gatewayfs.runtime.durable import datasync_path
 from gatewayfs.runtime.failpoints import failpoint, register
+
+log = logging.getLogger(__name__)
 
 MAP_BYTES: Final = 64 << 30
 """Address space only, the file grows as needed. 100 million inodes take about 40 GiB."""
@@ -183,17 +185,27 @@ def live_pairs(txn: Any, anchored: set[int]) -> Iterator[Pair]:
             if key not in UNCOPIED_SETTINGS:
                 yield key, value
     for key in _keys(txn, codec.DIRTY):
-        ino = codec.number_at(key, 9)
-        while ino and ino not in anchored:
-            raw_key = codec.inode_key(ino)
-            value = txn.get(raw_key)
-            if value is None:
-                break
-            inode: Inode = codec.decode_inode(raw_key, value)
-            if inode.is_directory:
-                anchored.add(ino)
-            yield raw_key, value
-            ino = inode.parent
+        yield from _with_ancestors(txn, codec.number_at(key, 9), anchored)
+
+
+def _with_ancestors(txn: Any, ino: int, anchored: set[int]) -> Iterator[Pair]:
+    """A dirty inode's record and those above it that are not yet in ``anchored``. Damage is for ``check`` to name."""
+    seen: set[int] = set()
+    while ino and ino not in anchored and ino not in seen:
+        seen.add(ino)
+        key = codec.inode_key(ino)
+        value = txn.get(key)
+        if value is None:
+            return
+        try:
+            inode = codec.decode_inode(key, value)
+        except CorruptRecord as problem:
+            log.error("%s", problem)
+            return
+        if inode.is_directory:
+            anchored.add(ino)
+        yield key, value
+        ino = inode.parent
 
 
 def _table(txn: Any, table: bytes) -> Iterator[tuple[bytes, bytes]]:
