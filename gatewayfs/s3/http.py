@@ -92,6 +92,11 @@ class Interruption:
                 raise StoreUnreachable("interrupted")
             self._sock = sock
 
+    def detach(self) -> None:
+        """The connection is out of this call's hands: the next one to use it must not be interrupted by us."""
+        with self._mutex:
+            self._sock = None
+
 
 class ConnectionPool:
     """Kept connections to one endpoint, the most recently used first. Safe to use from several threads.
@@ -147,6 +152,7 @@ class ConnectionPool:
                 keep = reply.keep_alive
             return reply
         finally:
+            interruption.detach()
             self._give_back(wire, keep)
 
     def _connect(self, deadline: Deadline) -> Wire:

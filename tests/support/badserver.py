@@ -1,4 +1,4 @@
-"""BadServer: an HTTP server on loopback that answers what it is told, well formed or not, and remembers what it got.
+"""BadServer: an HTTP(S) server on loopback that answers what it is told, well formed or not, and remembers what it got.
 
     with BadServer() as server:
         server.answer(html(200, "<html>please log in"))   # the next request gets this
@@ -11,6 +11,7 @@ portals, dying servers and broken lines do. The connection is closed after an an
 """
 
 import socket
+import ssl
 import struct
 import threading
 from collections.abc import Callable
@@ -82,7 +83,8 @@ Answer = Callable[[Connection], bool]
 class BadServer:
     """Serves answers in the order they were given, then the one for otherwise. ``accepted`` counts connections."""
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+        self.tls = tls
         self.requests: list[Received] = []
         self.accepted = 0
         self.read_bodies = True
@@ -144,8 +146,11 @@ class BadServer:
             self._start(self._serve, sock)
 
     def _serve(self, sock: socket.socket) -> None:
-        connection = Connection(sock, self._stopping)
         try:
+            if self.tls is not None:
+                sock = self.tls.wrap_socket(sock, server_side=True)
+                self._sockets.append(sock)
+            connection = Connection(sock, self._stopping)
             while (received := self._receive(sock)) is not None:
                 self.requests.append(received)
                 answer = self._answers.pop(0) if self._answers else self._otherwise

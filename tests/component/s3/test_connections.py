@@ -8,10 +8,12 @@ import pytest
 import trio
 
 from gatewayfs.errors import StoreUnreachable
-from gatewayfs.runtime.offload import Offload
+from gatewayfs.runtime.offload import Offload, thread_clock
 from gatewayfs.s3.client import HttpObjectStore
+from gatewayfs.s3.http import ConnectionPool, Endpoint, HttpRequest, Interruption
 from gatewayfs.s3.store import Condition, FileRange, InlineBody, ObjectStore, Part
 from gatewayfs.s3.transport import Timeouts
+from gatewayfs.s3.wire import Deadline, Expect
 from gatewayfs.types import ETag, ObjectKey
 from tests.component.s3.conftest import client_of
 from tests.support import badserver
@@ -160,6 +162,28 @@ async def test_a_cancelled_request_does_not_spoil_the_next(server: BadServer, st
         await store.head(KEY)
     for _ in range(3):
         assert (await store.head(KEY)).etag == "e"
+
+
+async def test_an_interruption_that_comes_late_hits_nobody_else(server: BadServer) -> None:
+    server.otherwise(OBJECT)
+    pool = ConnectionPool(Endpoint("127.0.0.1", server.port, "/"), 4, 1.0)
+    request = HttpRequest("HEAD", "/key", {"host": "h"})
+    first, second = Interruption(), Interruption()
+    for interruption in (first, second):
+        deadline = Deadline(5, 5, thread_clock)
+        await Offload(1).run(pool.exchange, request, Expect(0), deadline, interruption)
+        assert first.interrupt()
+    assert server.accepted == 1
+    pool.close()
+
+
+async def test_an_interruption_that_comes_early_sends_nothing(server: BadServer) -> None:
+    pool = ConnectionPool(Endpoint("127.0.0.1", server.port, "/"), 4, 1.0)
+    interruption = Interruption()
+    assert interruption.interrupt()
+    with pytest.raises(StoreUnreachable, match="interrupted"):
+        pool.exchange(HttpRequest("HEAD", "/key", {}), Expect(0), Deadline(5, 5, thread_clock), interruption)
+    assert server.requests == []
 
 
 async def test_requests_beyond_the_thread_limit_wait_their_turn(server: BadServer, store: HttpObjectStore) -> None:
