@@ -10,6 +10,7 @@ import logging
 import os
 import signal
 from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import trio
@@ -72,9 +73,7 @@ async def _main(config: ShareConfig, mountpoint: Path, ready: Callable[[], None]
         parts = build(config, meta, http, disk_offload, background)
         await _serve(parts, background, mountpoint, ready)
     finally:
-        with trio.CancelScope(shield=True):
-            await meta.checkpoint()
-        meta.close()
+        _close_meta(meta)
         http.close()
 
 
@@ -90,21 +89,28 @@ def _open_meta(config: ShareConfig, clock: SystemClock, offload: Offload) -> Met
         raise UserError(f"the cache directory {config.cache.directory} cannot be used: {problem}") from problem
 
 
+def _close_meta(meta: MetaStore) -> None:
+    """Commit what is left; should the disk refuse, the journal has it and the next start goes on from there."""
+    try:
+        meta.close()
+    except LocalError as problem:
+        log.warning("the last changes stay in the journal until the next start: %s", problem)
+
+
 async def _first_answer(http: HttpObjectStore, config: ShareConfig) -> None:
     """A bucket that never answered must answer now."""
-    where = f"bucket {config.share.bucket} at {http.endpoint_url}"
     try:
         with trio.fail_after(FIRST_ANSWER_S):
             await http.check_bucket(config.share.prefix)
     except trio.TooSlowError:
         raise UserError(
-            f"{where} did not answer within {FIRST_ANSWER_S:g} s",
+            f"bucket {config.share.bucket} at {http.endpoint_url} did not answer within {FIRST_ANSWER_S:g} s",
             "check the endpoint and the network; later mounts of this cache directory start without it",
             exit_code=4,
         ) from None
     except StoreError as problem:
         raise UserError(
-            f"{where}: {problem}",
+            str(problem),
             "gatewayfs doctor tells what is wrong with the endpoint, the bucket or the credentials",
             exit_code=4 if problem.transient else 1,
         ) from problem
@@ -114,22 +120,27 @@ async def _serve(parts: Parts, background: Background, mountpoint: Path, ready: 
     filesystem = parts.filesystem
     if orphans := filesystem.remove_orphans():
         log.info("removed %d files that were unlinked while open when the last gateway ended", orphans)
-    async with _mounted(parts, mountpoint), trio.open_nursery() as nursery:
+    registry, entry = _register(parts, mountpoint)
+    async with (
+        _until_gone(registry, entry),
+        _mounted(parts, mountpoint),
+        trio.open_nursery() as nursery,
+    ):
         stop = trio.Event()
-        service = Service(parts, mountpoint, stop, nursery)
+        service = Service(parts, mountpoint, entry.started, stop, nursery)
         nursery.start_soon(background.run)
         nursery.start_soon(parts.notifier.run)
         nursery.start_soon(_signals, stop)
         await nursery.start(parts.meta.run)
         await nursery.start(parts.refresh.run)
         nursery.start_soon(parts.cache.count_packs, parts.meta.inodes_after)
-        async with _registered(parts, mountpoint, service, nursery):
-            nursery.start_soon(_session, stop)
-            await nursery.start(parts.uploader.run)
-            systemd.notify(f"READY=1\nSTATUS=serving {mountpoint}")
-            log.info("gatewayfs %s serves %s on %s", __version__, _source(parts.config), mountpoint)
-            ready()
-            await stop.wait()
+        await nursery.start(ControlServer(Path(entry.socket), service.handlers()).serve)
+        nursery.start_soon(_session, stop)
+        await nursery.start(parts.uploader.run)
+        systemd.notify(f"READY=1\nSTATUS=serving {mountpoint}")
+        log.info("gatewayfs %s serves %s on %s", __version__, _source(parts.config), mountpoint)
+        ready()
+        await stop.wait()
         systemd.notify("STOPPING=1")
         log.info("stopping")
         session.stop()
@@ -155,27 +166,30 @@ async def _mounted(parts: Parts, mountpoint: Path) -> AsyncIterator[None]:
         session.unmount()
 
 
-@contextlib.asynccontextmanager
-async def _registered(parts: Parts, mountpoint: Path, service: Service, nursery: trio.Nursery) -> AsyncIterator[None]:
-    """Listen on the control socket, and be found by the command line."""
+def _register(parts: Parts, mountpoint: Path) -> tuple[Registry, Registration]:
+    """Be found by the command line. Raises UserError when the name or the mount directory is taken."""
     config = parts.config
     registry = Registry(runtime_directory())
     registry.prepare()
-    socket = registry.socket_path(config.share.name)
+    started = datetime.fromtimestamp(parts.clock.time_ns() / 1e9, UTC).isoformat(timespec="seconds")
     entry = registry.register(
         Registration(
             share=config.share.name,
             mountpoint=str(mountpoint),
             pid=os.getpid(),
-            socket=str(socket),
+            socket=str(registry.socket_path(config.share.name)),
             cache_directory=str(config.cache.directory),
             bucket=config.share.bucket,
             prefix=config.share.prefix,
-            started=service.started_text,
+            started=started,
         )
     )
+    return registry, entry
+
+
+@contextlib.asynccontextmanager
+async def _until_gone(registry: Registry, entry: Registration) -> AsyncIterator[None]:
     try:
-        await nursery.start(ControlServer(socket, service.handlers()).serve)
         yield
     finally:
         registry.unregister(entry)

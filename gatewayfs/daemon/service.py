@@ -5,7 +5,6 @@ import os
 import time
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +13,13 @@ import trio
 
 from gatewayfs._version import __version__
 from gatewayfs.control import calls
-from gatewayfs.control.server import Handler, Progress
+from gatewayfs.control.server import Handler
+from gatewayfs.control.server import Progress as Tell
 from gatewayfs.daemon.build import Parts
 from gatewayfs.daemon.problems import problems
 from gatewayfs.errors import UserError
 from gatewayfs.meta.check import check_online
+from gatewayfs.upload.status import DrainReport, Progress
 
 log = logging.getLogger(__name__)
 
@@ -34,21 +35,18 @@ class Service:
     """Handlers of one running share.
 
     Args:
+        started: when this gateway started, as it registered itself.
         stop: set to end the daemon.
         nursery: for what goes on after a call was answered.
     """
 
-    def __init__(self, parts: Parts, mountpoint: Path, stop: trio.Event, nursery: trio.Nursery) -> None:
+    def __init__(self, parts: Parts, mountpoint: Path, started: str, stop: trio.Event, nursery: trio.Nursery) -> None:
         self._nursery = nursery
         self._parts = parts
         self._mountpoint = mountpoint
         self._stop = stop
+        self._started = started
         self._started_ns = parts.clock.time_ns()
-
-    @property
-    def started_text(self) -> str:
-        """When this gateway started, UTC, ISO 8601."""
-        return datetime.fromtimestamp(self._started_ns / 1e9, UTC).isoformat(timespec="seconds")
 
     def handlers(self) -> Mapping[str, Handler]:
         """The table for the control server."""
@@ -61,7 +59,7 @@ class Service:
             calls.STOP: self.stop,
         }
 
-    async def status(self, _args: dict[str, Any], _progress: Progress) -> dict[str, Any]:
+    async def status(self, _args: dict[str, Any], _progress: Tell) -> dict[str, Any]:
         parts, config = self._parts, self._parts.config
         upload = parts.uploader.status()
         disk = os.statvfs(config.cache.directory)
@@ -76,7 +74,7 @@ class Service:
                 "mountpoint": str(self._mountpoint),
                 "pid": os.getpid(),
                 "version": __version__,
-                "started": self.started_text,
+                "started": self._started,
                 "uptime_s": (parts.clock.time_ns() - self._started_ns) / 1e9,
                 "endpoint_url": parts.http.endpoint_url,
             },
@@ -97,7 +95,7 @@ class Service:
             "problems": problems(upload, meta, refresh, disk.f_bavail * disk.f_frsize),
         }
 
-    async def statistics(self, _args: dict[str, Any], _progress: Progress) -> dict[str, Any]:
+    async def statistics(self, _args: dict[str, Any], _progress: Tell) -> dict[str, Any]:
         """Raw counters, cheap enough to be asked every second."""
         parts = self._parts
         return {
@@ -109,22 +107,23 @@ class Service:
             "rss_bytes": _rss_bytes(),
         }
 
-    async def drain(self, args: dict[str, Any], progress: Progress) -> dict[str, Any]:
+    async def drain(self, args: dict[str, Any], progress: Tell) -> dict[str, Any]:
         parts = self._parts
         await parts.filesystem.files.persist_all()
-        timeout = args.get("timeout_s")
         if not args.get("wait"):
             self._nursery.start_soon(parts.uploader.drain)
-            return self._left()
-        begun = parts.uploader.progress()
-        with trio.move_on_after(timeout if timeout is not None else float("inf")):
+            left = parts.uploader.progress()
+            return {"files_left": left.entries, "bytes_left": left.bytes, "left": []}
+        timeout_s = args.get("timeout_s")
+        report: DrainReport | None = None
+        with trio.move_on_after(float("inf") if timeout_s is None else float(timeout_s)):
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._report, begun, progress)
-                await parts.uploader.drain()
+                nursery.start_soon(self._report, parts.uploader.progress(), progress)
+                report = await parts.uploader.drain()
                 nursery.cancel_scope.cancel()
-        return self._left()
+        return self._undrained() if report is None else _drained(report)
 
-    async def refresh(self, args: dict[str, Any], _progress: Progress) -> dict[str, Any]:
+    async def refresh(self, args: dict[str, Any], _progress: Tell) -> dict[str, Any]:
         folders = args.get("folders") or [""]
         if not isinstance(folders, list) or not all(isinstance(item, str) for item in folders):
             raise UserError("folders must be a list of paths")
@@ -134,7 +133,7 @@ class Service:
         result: dict[str, Any] = _plain(report)
         return result
 
-    async def check(self, _args: dict[str, Any], progress: Progress) -> dict[str, Any]:
+    async def check(self, _args: dict[str, Any], progress: Tell) -> dict[str, Any]:
         """Records against each other, and the cache files they name; beside running operations."""
         parts = self._parts
         found = await check_online(parts.meta)
@@ -146,12 +145,12 @@ class Service:
             await trio.lowlevel.checkpoint()
         return {"problems": found, "inodes": looked}
 
-    async def stop(self, args: dict[str, Any], _progress: Progress) -> dict[str, Any]:
+    async def stop(self, args: dict[str, Any], _progress: Tell) -> dict[str, Any]:
         log.info("asked to stop: %s", args.get("reason", "no reason given"))
         self._stop.set()
         return {}
 
-    async def _report(self, begun: Any, progress: Progress) -> None:
+    async def _report(self, begun: Progress, progress: Tell) -> None:
         while True:
             now = self._parts.uploader.progress()
             progress(
@@ -160,16 +159,25 @@ class Service:
                     "files_left": now.entries,
                     "bytes_total": max(begun.bytes, now.bytes),
                     "bytes_left": now.bytes,
+                    "bytes_per_s": self._parts.uploader.status().rate_bytes_per_s,
                 }
             )
             await trio.sleep(PROGRESS_S)
 
-    def _left(self) -> dict[str, Any]:
-        parts = self._parts
-        progress = parts.uploader.progress()
-        status = parts.uploader.status()
-        left = [{"path": entry.key, "reason": entry.parked.reason} for entry in status.parked[:LEFT_SHOWN]]
-        return {"files_left": progress.entries, "bytes_left": progress.bytes, "left": left}
+    def _undrained(self) -> dict[str, Any]:
+        """Time ran out: what is left, and why as far as anybody knows."""
+        upload = self._parts.uploader.status()
+        left = [{"path": entry.key, "reason": entry.parked.reason} for entry in upload.parked[:LEFT_SHOWN]]
+        left += [{"path": entry.key, "reason": f"under way: {entry.doing}"} for entry in upload.in_flight]
+        if upload.unreachable is not None:
+            left.append({"path": "everything else", "reason": upload.unreachable.reason})
+        return {"files_left": upload.entries, "bytes_left": upload.entries_bytes, "left": left[:LEFT_SHOWN]}
+
+
+def _drained(report: DrainReport) -> dict[str, Any]:
+    """What was written before the call: in the bucket, or left with a reason. Later writes do not count."""
+    left = [{"path": entry.key, "reason": entry.parked.reason} for entry in report.left[:LEFT_SHOWN]]
+    return {"files_left": len(report.left), "bytes_left": 0, "left": left}
 
 
 def _plain(value: Any) -> Any:
