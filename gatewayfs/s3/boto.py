@@ -23,6 +23,7 @@ from botocore.httpsession import DEFAULT_CA_BUNDLE
 from botocore.utils import get_environ_proxies
 
 from gatewayfs.errors import CredentialsRejected, StoreUnreachable, UserError
+from gatewayfs.logs import hide
 from gatewayfs.s3.http import Endpoint, Proxy
 from gatewayfs.s3.requests import Connection
 from gatewayfs.s3.signing import Credentials
@@ -84,6 +85,8 @@ class _Credentials:
             raise StoreUnreachable(f"cannot refresh the credentials: {error}") from error
         if not frozen.access_key or not frozen.secret_key:
             raise CredentialsRejected("the credentials are incomplete")
+        hide(frozen.secret_key)
+        hide(frozen.token or "")
         return Credentials(frozen.access_key, frozen.secret_key, frozen.token or "")
 
 
