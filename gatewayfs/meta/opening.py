@@ -44,6 +44,7 @@ from gatewayfs.meta.writer import (
     translated,
 )
 from gatewayfs.runtime.disk import translated as disk_translated
+from gatewayfs.runtime.durable import fsync_directory
 
 log = logging.getLogger(__name__)
 
@@ -120,6 +121,9 @@ def open_directory(
     writer: Writer | None = None
     try:
         writer = Writer(directory / META, directory / RECOVERY, limits.map_bytes)
+        # Journal and recovery log sync their own names; power loss must not take that of LMDB's file and leave theirs.
+        fsync_directory(directory / META)
+        fsync_directory(directory)
         with writer.env.begin() as txn:
             version = stored_version(txn.get(VERSION_KEY), schema_version)
             if version == 0 and (directory / RECOVERY / LOG_NAME).exists():
@@ -138,10 +142,12 @@ def open_directory(
         _identify(opened, prefix, boot_identity)
         _settle(opened)
         _start_journal(opened, limits.segment_bytes)
-    except BaseException:
+    except BaseException as problem:
         if writer is not None:
             writer.close()
         os.close(lock_fd)
+        if isinstance(problem, OSError):
+            raise disk_translated(problem, str(directory)) from problem
         raise
     return opened
 
