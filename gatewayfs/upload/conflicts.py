@@ -5,6 +5,7 @@ behind all of them: no byte that was written on either side may become unreachab
 the transaction the ordinary plan knows what to do.
 """
 
+import itertools
 import logging
 import stat
 
@@ -14,7 +15,7 @@ from gatewayfs.conflict import Policy, Verdict, conflict_name, judge
 from gatewayfs.meta.env import Transaction
 from gatewayfs.meta.schema import Doomed, Inode, Remote
 from gatewayfs.s3.attributes import decode, split_metadata
-from gatewayfs.s3.store import Condition, ObjectInfo
+from gatewayfs.s3.store import COPY_BYTES_MAX, Condition, ObjectInfo
 from gatewayfs.types import KEY_BYTES_MAX, NAME_BYTES_MAX, ETag, ObjectKey
 from gatewayfs.upload import records
 from gatewayfs.upload.context import Context
@@ -144,7 +145,8 @@ async def name_taken(ctx: Context, ino: int, key: str, info: ObjectInfo) -> None
 
 
 async def _keep_both(ctx: Context, ino: int, key: str, info: ObjectInfo) -> None:
-    if ctx.settings.conflict_policy is Policy.GATEWAY_WINS:
+    # What one request cannot copy keeps its name.
+    if ctx.settings.conflict_policy is Policy.GATEWAY_WINS and info.size <= COPY_BYTES_MAX:
         await _move_theirs(ctx, ino, key, info)
     else:
         _move_ours(ctx, ino, key, info)
@@ -175,42 +177,57 @@ def _move_ours(ctx: Context, ino: int, key: str, info: ObjectInfo) -> None:
 async def _move_theirs(ctx: Context, ino: int, key: str, info: ObjectInfo) -> None:
     """The bucket's version is copied to a conflict name and shown there; ours may then replace it."""
     now_ns = ctx.clock.time_ns()
-    inode = ctx.meta.require(ino)
-    name = _free_name(ctx, inode, key, now_ns)
-    moved_key = ObjectKey(_sibling(key, name))
-    condition = Condition(absent=True) if ctx.capabilities.copy_if_match else Condition()
-    copy = await ctx.call(ctx.store.copy(ObjectKey(key), moved_key, source_etag=ETag(info.etag), condition=condition))
+    # Named after the time of their write: a copy whose answer was lost is found under the same name the next time.
+    name, copy = await _copied_aside(ctx, ctx.meta.require(ino), key, info)
     inode = ctx.meta.require(ino)
     if records.wanted_key(ctx.meta, inode) != key or ctx.meta.lookup(inode.parent, name) is not None:
-        with ctx.meta.transaction() as tx:
-            tx.doom(Doomed(moved_key, copy.etag, now_ns, version_id=copy.version_id))
-        ctx.notice(moved_key)
         return
     with ctx.meta.transaction() as tx:
         records.release_key(tx, key, ino)
-        theirs = _their_inode(ctx, tx, inode.parent, name, info)
-        remote = msgspec.structs.replace(
-            remote_from(info, 0, 0), key=moved_key, etag=copy.etag, last_modified_ns=0, version_id=copy.version_id
-        )
-        tx.put(msgspec.structs.replace(theirs, remote=remote))
+        tx.put(msgspec.structs.replace(_their_inode(ctx, tx, inode.parent, name, info), remote=copy))
         elsewhere = inode.remote if inode.remote is not None and inode.remote.key != key else None
         tx.put(msgspec.structs.replace(inode, remote=elsewhere, dirty_since_ns=inode.dirty_since_ns or now_ns))
         tx.doom(Doomed(key, info.etag, now_ns, version_id=info.version_id))
     ctx.hooks.kernel.invalidate_entry(inode.parent, name)
     log.warning("conflict at %s: our version keeps the name, the bucket's is now %r", key, name)
-    _report(ctx, "conflict", key, "gateway-wins", other=moved_key)
+    _report(ctx, "conflict", key, "gateway-wins", other=copy.key)
     ctx.notice(ino)
 
 
-def _free_name(ctx: Context, inode: Inode, key: str, now_ns: int) -> bytes:
-    """A conflict name beside ``inode`` that nobody has and whose key is not too long."""
-    room = KEY_BYTES_MAX - (len(key.encode()) - len(inode.name))
-    attempt = 0
-    while True:
-        name = conflict_name(inode.name, ctx.settings.gateway_name, now_ns, attempt, min(NAME_BYTES_MAX, room))
+async def _copied_aside(ctx: Context, inode: Inode, key: str, info: ObjectInfo) -> tuple[bytes, Remote]:
+    """Copy their object beside itself; returns its name there and its record."""
+    for attempt in itertools.count():
+        name = _conflict_name(ctx, inode, key, info.last_modified_ns, attempt)
+        moved_key = ObjectKey(_sibling(key, name))
+        if ctx.meta.lookup(inode.parent, name) is not None or ctx.meta.holder(moved_key) is not None:
+            continue
+        there = await ctx.look(moved_key)
+        if there is not None:
+            if there.size == info.size and (there.etag == info.etag or "-" in info.etag):
+                return name, remote_from(there, 0, 0)
+            continue
+        condition = Condition(absent=ctx.capabilities.copy_if_match)
+        made = await ctx.call(
+            ctx.store.copy(ObjectKey(key), moved_key, source_etag=ETag(info.etag), condition=condition)
+        )
+        copy = msgspec.structs.replace(remote_from(info, 0, 0), key=moved_key, etag=made.etag)
+        return name, msgspec.structs.replace(copy, last_modified_ns=0, version_id=made.version_id)
+    raise AssertionError("itertools.count ended")
+
+
+def _free_name(ctx: Context, inode: Inode, key: str, when_ns: int) -> bytes:
+    """A conflict name beside ``inode`` that nobody has."""
+    for attempt in itertools.count():
+        name = _conflict_name(ctx, inode, key, when_ns, attempt)
         if ctx.meta.lookup(inode.parent, name) is None:
             return name
-        attempt += 1
+    raise AssertionError("itertools.count ended")
+
+
+def _conflict_name(ctx: Context, inode: Inode, key: str, when_ns: int, attempt: int) -> bytes:
+    """The name, short enough for the directory and for S3's keys."""
+    room = KEY_BYTES_MAX - (len(key.encode()) - len(inode.name))
+    return conflict_name(inode.name, ctx.settings.gateway_name, when_ns, attempt, min(NAME_BYTES_MAX, room))
 
 
 def _sibling(key: str, name: bytes) -> str:

@@ -13,10 +13,18 @@ from typing import TypeVar
 import trio
 
 from gatewayfs.cache.content import ContentCache
-from gatewayfs.errors import BodyChanged, BucketNotFound, CredentialsRejected, StoreError, StoreUnreachable
+from gatewayfs.errors import (
+    BodyChanged,
+    BucketNotFound,
+    CredentialsRejected,
+    ObjectNotFound,
+    StoreError,
+    StoreUnreachable,
+)
 from gatewayfs.meta.env import MetaStore
 from gatewayfs.runtime.clock import Clock
-from gatewayfs.s3.store import Capabilities, ObjectStore
+from gatewayfs.s3.store import Capabilities, ObjectInfo, ObjectStore
+from gatewayfs.types import ObjectKey
 from gatewayfs.upload.gate import Gate
 from gatewayfs.upload.schedule import Target
 from gatewayfs.upload.settings import UploadHooks, UploadSettings
@@ -138,3 +146,10 @@ class Context:
             raise
         self.gate.answered()
         return result
+
+    async def look(self, key: str) -> ObjectInfo | None:
+        """HEAD; None when there is no object. Raises other StoreErrors."""
+        try:
+            return await self.call(self.store.head(ObjectKey(key)))
+        except ObjectNotFound:
+            return None

@@ -30,11 +30,11 @@ def goal_of(meta: MetaStore, target: Target) -> Goal:
 
 
 def waiting(meta: MetaStore, target: Target) -> bool:
-    """Whether there is work to do for ``target``. A file that was unlinked while open waits for its last close, not us."""
+    """Whether there is work to do for ``target``."""
     if isinstance(target, str):
         return meta.doomed(target) is not None
     inode = meta.inode(target)
-    return inode is not None and inode.dirty_since_ns != 0 and inode.linked
+    return inode is not None and inode.dirty_since_ns != 0
 
 
 def reached(meta: MetaStore, target: Target, goal: Goal) -> bool:

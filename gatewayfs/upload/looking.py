@@ -9,7 +9,7 @@ import hashlib
 
 import xxhash
 
-from gatewayfs.errors import ConcurrentRequest, ObjectNotFound
+from gatewayfs.errors import ConcurrentRequest
 from gatewayfs.meta.schema import Attempt, Doomed, Remote
 from gatewayfs.s3.store import (
     INLINE_BODY_BYTES_MAX,
@@ -19,7 +19,7 @@ from gatewayfs.s3.store import (
     InlineBody,
     ObjectInfo,
 )
-from gatewayfs.types import ETag, ObjectKey
+from gatewayfs.types import ETag
 from gatewayfs.upload import records
 from gatewayfs.upload.conflicts import base_changed, name_taken, remote_from
 from gatewayfs.upload.context import Context
@@ -34,14 +34,6 @@ class Unexpected(Exception):
         self.info = info
 
 
-async def look(ctx: Context, key: str) -> ObjectInfo | None:
-    """HEAD; None when there is no object. Raises other StoreErrors."""
-    try:
-        return await ctx.call(ctx.store.head(ObjectKey(key)))
-    except ObjectNotFound:
-        return None
-
-
 async def guarded(ctx: Context, key: str, condition: Condition, *, honoured: bool) -> Condition:
     """The condition to send with a write; where the store does not honour it, look first and send none.
 
@@ -54,7 +46,7 @@ async def guarded(ctx: Context, key: str, condition: Condition, *, honoured: boo
     unknown = condition.match == ""
     if honoured and not unknown:
         return condition
-    info = await look(ctx, key)
+    info = await ctx.look(key)
     if unknown:
         condition = Condition(match=info.etag) if info is not None else Condition(absent=True)
     elif (info.etag if info is not None else None) != condition.match:
@@ -158,7 +150,7 @@ async def resolve_attempts(ctx: Context, ino: int, key: str | None) -> None:
     for attempt in state.attempts if state is not None else ():
         if attempt.key == key:
             continue
-        info = await look(ctx, attempt.key)
+        info = await ctx.look(attempt.key)
         remote = await as_ours(ctx, info, attempt) if info is not None else None
         inode = ctx.meta.inode(ino)
         known = inode.remote if inode is not None else None

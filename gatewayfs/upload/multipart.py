@@ -39,7 +39,7 @@ from gatewayfs.types import ETag, ObjectKey
 from gatewayfs.upload import records
 from gatewayfs.upload.conflicts import STALE
 from gatewayfs.upload.context import Context
-from gatewayfs.upload.looking import Unexpected, absorb, adopt, guarded, look
+from gatewayfs.upload.looking import Unexpected, absorb, adopt, guarded
 from gatewayfs.upload.metadata import metadata_digest, object_headers, object_metadata
 from gatewayfs.upload.parts import (
     composite_etag,
@@ -127,7 +127,7 @@ async def _fetched(ctx: Context, ino: int, part_bytes: int) -> bool:
             ctx.doing(ino, "fetching")
             await ctx.call(ctx.cache.ensure_resident(ino, start, end))
     except (PreconditionFailed, ObjectNotFound):
-        await absorb(ctx, ino, remote.key, await look(ctx, remote.key))
+        await absorb(ctx, ino, remote.key, await ctx.look(remote.key))
         return False
     return True
 
@@ -175,7 +175,7 @@ async def _gone(ctx: Context, ino: int, key: str) -> bool:
     """The store does not know the upload any more: aborted by a lifecycle rule (False), or completed by a request whose
     answer was lost; then its object is ours (True)."""
     forget_upload(ctx, ino)
-    info = await look(ctx, key)
+    info = await ctx.look(key)
     return info is not None and await adopt(ctx, ino, info)
 
 
@@ -280,7 +280,7 @@ async def _copy_part(ctx: Context, inode: Inode, state: UploadState, part: _Plan
             )
         )
     except (PreconditionFailed, ObjectNotFound):
-        await absorb(ctx, inode.ino, remote.key, await look(ctx, remote.key))
+        await absorb(ctx, inode.ino, remote.key, await ctx.look(remote.key))
         raise BodyChanged("the object the missing bytes are in changed", key=remote.key) from None
 
 
@@ -344,7 +344,7 @@ async def _completed(
         return None
     except (Unexpected, PreconditionFailed, ObjectNotFound, ConcurrentRequest):
         try:
-            await absorb(ctx, ino, key, await look(ctx, key))
+            await absorb(ctx, ino, key, await ctx.look(key))
         finally:
             records.forget_attempt(ctx.meta, ino, attempt)
         return None
@@ -358,7 +358,7 @@ async def _completed(
 async def copy_large(ctx: Context, inode: Inode, step: Copy) -> None:
     """A copy of more than 5 GiB: range by range, then complete. Not resumed: nothing of it crosses our link."""
     ino, source, key = inode.ino, step.source, step.key
-    info = await look(ctx, source.key)
+    info = await ctx.look(source.key)
     if info is None or (source.etag and info.etag != source.etag):
         await absorb(ctx, ino, source.key, info)
         return

@@ -32,7 +32,7 @@ from gatewayfs.types import ETag, ObjectKey
 from gatewayfs.upload import records
 from gatewayfs.upload.conflicts import their_attributes
 from gatewayfs.upload.context import Context
-from gatewayfs.upload.looking import Unexpected, absorb, guarded, look, put_attempt
+from gatewayfs.upload.looking import Unexpected, absorb, guarded, put_attempt
 from gatewayfs.upload.metadata import headers_record, metadata_digest, object_headers, object_metadata
 from gatewayfs.upload.multipart import copy_large, send_large
 from gatewayfs.upload.plan import Copy, SendContent, SendSmall, content_differs
@@ -86,7 +86,7 @@ async def fetch_rest(ctx: Context, ino: int) -> bool:
     try:
         await ctx.call(ctx.cache.ensure_resident(ino))
     except (PreconditionFailed, ObjectNotFound):
-        await absorb(ctx, ino, key, await look(ctx, key))
+        await absorb(ctx, ino, key, await ctx.look(key))
         return False
     return True
 
@@ -108,7 +108,7 @@ async def _put(ctx: Context, inode: Inode, key: str, body: Body, condition: Cond
         await mismatch(ctx, inode.ino, key, attempt, found.info)
         return
     except MISMATCH:
-        await mismatch(ctx, inode.ino, key, attempt, await look(ctx, key))
+        await mismatch(ctx, inode.ino, key, attempt, await ctx.look(key))
         return
     except StoreError as problem:
         if not problem.transient:
@@ -198,7 +198,7 @@ def _copied_meta(inode: Inode, step: Copy) -> int:
 
 async def _source(ctx: Context, source: Remote) -> ObjectInfo:
     """The source as it is; raises Unexpected when it is not what the record says."""
-    info = await look(ctx, source.key)
+    info = await ctx.look(source.key)
     if info is None or (source.etag and info.etag != source.etag):
         raise Unexpected(info)
     return info
@@ -207,11 +207,11 @@ async def _source(ctx: Context, source: Remote) -> ObjectInfo:
 async def copy_mismatch(ctx: Context, ino: int, step: Copy, attempt: Attempt | None) -> None:
     """A copy was refused: either its source or what lies at its destination is not what we thought."""
     try:
-        source = await look(ctx, step.source.key)
+        source = await ctx.look(step.source.key)
         if step.key == step.source.key or source is None or source.etag != step.source.etag:
             await absorb(ctx, ino, step.source.key, source)
         else:
-            await absorb(ctx, ino, step.key, await look(ctx, step.key))
+            await absorb(ctx, ino, step.key, await ctx.look(step.key))
     finally:
         if attempt is not None:
             records.forget_attempt(ctx.meta, ino, attempt)
@@ -222,7 +222,7 @@ async def learn(ctx: Context, ino: int) -> None:
     inode = ctx.meta.require(ino)
     remote = inode.remote
     assert remote is not None
-    info = await look(ctx, remote.key)
+    info = await ctx.look(remote.key)
     inode = ctx.meta.inode(ino) or inode
     if inode.remote != remote:
         return

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import trio
 import trio.testing
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gatewayfs.errors import StoreBusy, StoreUnreachable

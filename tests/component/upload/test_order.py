@@ -2,8 +2,6 @@
 
 import trio
 
-from tests.component.upload.harness import replace
-
 
 async def test_a_new_file_goes_up_with_data_and_metadata_in_one_request(world):
     await world.write("a.txt", b"hello")
