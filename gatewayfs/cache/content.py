@@ -263,6 +263,14 @@ class ContentCache:
         inode = self._meta.inode(ino)
         if inode is None or inode.dirty_since_ns or ino in self._live or inode.remote is None:
             return
+        # A new revision of the same bytes, because revisions name cache files: what is fetched next must not land in
+        # the file that is about to go.
+        revision = inode.content_revision + 1
+        inode = msgspec.structs.replace(
+            inode,
+            content_revision=revision,
+            remote=msgspec.structs.replace(inode.remote, content_revision=revision),
+        )
         with self._meta.transaction() as tx:
             tx.put(self.forget(tx, inode))
 

@@ -347,10 +347,23 @@ class Content:
         self.placement = None
 
     def _start_over(self) -> None:
-        """Truncated to nothing: no old byte is needed, and the old file stays as it is for whoever is uploading it."""
+        """Truncated to nothing: no old byte is needed, and the old file stays as it is for whoever is uploading it.
+
+        Every cache file has a generation of its own: were the next one to take this one's name, it would begin with
+        old bytes, and end when this one is removed.
+        """
+        meta = self._parts.meta
+        inode = meta.require(self.ino)
+        if self.file is not None or self.extents:
+            if inode.placement is None or (inode.placement.kind, inode.placement.pack) != (PLACED_IN_FILE, self.generation):
+                self._parts.freeing(self.ino, Placement(kind=PLACED_IN_FILE, pack=self.generation))()
+            if inode.content_revision == self.generation:
+                inode = msgspec.structs.replace(inode, content_revision=inode.content_revision + 1)
+                with meta.transaction() as tx:
+                    tx.put(inode)
         self.file = None
         self.extents = Extents()
-        self.generation = self._parts.meta.require(self.ino).content_revision
+        self.generation = inode.content_revision
         self.placement = None
         self.buffer = bytearray()
 
