@@ -27,7 +27,7 @@ from gatewayfs.meta.overlay import Overlay
 from gatewayfs.meta.transaction import Transaction
 from gatewayfs.meta.writer import Committed, Group, Writer
 from gatewayfs.runtime.clock import Clock
-from gatewayfs.runtime.durable import datasync_path
+from gatewayfs.runtime.durable import SyncedNames, datasync_path
 from gatewayfs.runtime.offload import Offloader
 
 log = logging.getLogger(__name__)
@@ -299,7 +299,7 @@ class Committer:
         """The cache files named so far are on disk. Raises CacheDiskFailed."""
         paths, self._unordered = self._unordered, {}
         try:
-            failed = await self._offload.run(_sync_files, list(paths))
+            failed = await self._offload.run(_sync_files, list(paths), self.writer.names)
         except BaseException:
             self._unordered = {**paths, **self._unordered}
             raise
@@ -315,12 +315,16 @@ def transaction_payload(tx: Transaction, relative_paths: list[bytes]) -> bytes:
     return codec.encode(pairs)
 
 
-def _sync_files(paths: list[str]) -> list[str]:
-    """fdatasync each; returns those that failed."""
+def _sync_files(paths: list[str], names: SyncedNames) -> list[str]:
+    """fdatasync each, and make their names durable; returns those that failed."""
     failed = []
     for path in paths:
         try:
             datasync_path(path)
         except OSError:
             failed.append(path)
+    try:
+        names.sync(paths)
+    except OSError:
+        return paths
     return failed

@@ -21,7 +21,7 @@ import lmdb
 from gatewayfs.errors import CacheDiskFailed, CacheDiskFull, CorruptRecord, LocalError
 from gatewayfs.meta import codec
 from gatewayfs.meta.recovery_log import UNCOPIED_SETTINGS, Pair, RecoveryLog
-from gatewayfs.runtime.durable import datasync_path
+from gatewayfs.runtime.durable import SyncedNames, datasync_path
 from gatewayfs.runtime.failpoints import failpoint, register
 
 log = logging.getLogger(__name__)
@@ -98,6 +98,7 @@ class Writer:
         self.broken = False
         """LMDB wants to be closed and opened again before it does anything more."""
         self._log = RecoveryLog(recovery_directory)
+        self.names = SyncedNames(directory.parent)
         self._busy = threading.Lock()
 
     @property
@@ -155,6 +156,10 @@ class Writer:
             except OSError:
                 # Reported upward: durability claims end, but the record is better in LMDB than nowhere.
                 failed.append(path)
+        try:
+            self.names.sync(paths)
+        except OSError:
+            failed = paths
         failpoint(_AFTER_DATA)
         return failed
 
