@@ -11,7 +11,8 @@ import stat
 from collections.abc import Callable
 from typing import Protocol
 
-from gatewayfs.errors import NoEntry
+import trio
+
 from gatewayfs.meta.schema import Inode
 from gatewayfs.types import ROOT_INO
 from gatewayfs.vfs.attributes import Changes
@@ -223,10 +224,9 @@ class VfsDriver:
         self._log = log
         self._blobs = blobs
         self._mark: Callable[[str], None] = mark or (lambda text: None)
-        self.answered = 0
 
-    async def write_steps(self, rng: random.Random, tree: Tree, count: int) -> None:
-        """Carry out ``count`` steps."""
+    async def write_steps(self, rng: random.Random, tree: Tree, count: int, pause_s_max: float = 0.0) -> None:
+        """Carry out ``count`` steps, perhaps with pauses for what goes on behind."""
         model = Model(rng, tree)
         for _ in range(count):
             step = model.next()
@@ -236,7 +236,8 @@ class VfsDriver:
             entries = [await self.look(path) for path in touched(step)]
             self._log.write(Answered(entries))
             self._mark("answered")
-            self.answered += 1
+            if pause_s_max:
+                await trio.sleep(rng.uniform(0, pause_s_max))
 
     async def find(self) -> list[Seen]:
         """The whole tree, bytes included; logged."""

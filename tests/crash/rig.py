@@ -15,6 +15,7 @@ import trio
 from gatewayfs.cache.content import ContentCache
 from gatewayfs.meta.check import check
 from gatewayfs.meta.env import MetaStore
+from gatewayfs.meta.opening import Limits
 from gatewayfs.meta.schema import Directory, Inode
 from gatewayfs.refresh.observed import ObservedStore
 from gatewayfs.refresh.refresher import Refresh
@@ -48,18 +49,26 @@ class Rig:
     uploader: Uploader
     filesystem: Filesystem
 
-    async def check(self) -> list[str]:
-        """What the share's own check says."""
-        return check(self.meta)
+    def check(self) -> list[str]:
+        """What ``gatewayfs check`` says."""
+        return check(self.meta) + [
+            problem for inode in self.meta.inodes_after(0, 1 << 20) if (problem := self.cache.verify(inode))
+        ]
 
 
 @asynccontextmanager
 async def rig(
-    directory: Path, store: ObjectStore, *, settle_s: float = 0.0, seed: int = 0, boot: str | None = None
+    directory: Path,
+    store: ObjectStore,
+    *,
+    settle_s: float = 0.0,
+    seed: int = 0,
+    boot: str | None = None,
+    limits: Limits | None = None,
 ) -> AsyncIterator[Rig]:
     """Open the share in ``directory``, run its tasks, and stop it in the daemon's order."""
     clock, offload = SystemClock(), Offload(8)
-    meta = MetaStore.open(directory, prefix="", clock=clock, offload=offload, boot=boot)
+    meta = MetaStore.open(directory, prefix="", clock=clock, offload=offload, boot=boot, limits=limits)
     send, receive = trio.open_memory_channel[Callable[[], None]](1 << 16)
     cache = ContentCache(
         directory, meta=meta, store=store, clock=clock, offload=offload, background=send.send_nowait, deadline_s=20
@@ -187,7 +196,7 @@ def child(
                 assert report.complete, report
             if finish:
                 await driver.find()
-                log.write(Finished(await share.check()))
+                log.write(Finished(share.check()))
             else:
                 # Work is done; wait to be killed, with whatever goes on in the background.
                 await trio.sleep(DRAIN_S_MAX)
