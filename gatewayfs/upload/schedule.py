@@ -42,7 +42,9 @@ class Entry:
     """When the change that is still to be uploaded was first noticed."""
     last_s: float
     not_before_s: float = 0.0
-    """Back-off: settle time cannot shorten it."""
+    """Back-off: news cannot shorten it."""
+    pause_s: float = 0.0
+    """A pause that news end."""
     heap_s: float = float("inf")
     """Its earliest valid place in the due heap."""
     state: State = State.WAITING
@@ -130,7 +132,7 @@ class Schedule:
             entry = self._entries[target] = Entry(target, first, now_s if first_s is None else first_s)
             self._push(entry, self._wanted_s(entry))
             return entry
-        entry.last_s = max(entry.last_s, now_s)
+        entry.last_s, entry.pause_s = max(entry.last_s, now_s), 0.0
         if entry.state is State.TAKEN:
             entry.again = True
         elif entry.parked:
@@ -170,13 +172,13 @@ class Schedule:
             entry = self.notice(target, now_s)
         entry.forced = True
         if entry.state is State.WAITING:
-            self._push(entry, max(now_s, entry.not_before_s))
+            self._push(entry, max(now_s, self._wanted_s(entry)))
 
     def retry(self, target: Target, now_s: float) -> None:
         """Forget back-off and parking of ``target``; look at it now."""
         entry = self._entries.get(target)
         if entry is not None:
-            entry.not_before_s, entry.parked, entry.attempts = 0.0, False, 0
+            entry.not_before_s, entry.pause_s, entry.parked, entry.attempts = 0.0, 0.0, False, 0
             self.hurry(target, now_s)
 
     # ------------------------------------------------------------------ time
@@ -230,11 +232,12 @@ class Schedule:
         self.wake(entry.target)
 
     def later(self, entry: Entry, now_s: float, delay_s: float, *, settle: bool = False) -> None:
-        """Look again after ``delay_s``; with ``settle`` like after fresh news."""
+        """Look again after ``delay_s``, or at news; with ``settle`` like after fresh news."""
         self._give_back(entry)
         if settle:
             entry.first_s = entry.last_s = now_s
-        self._wait(entry, now_s + delay_s)
+        entry.pause_s = 0.0 if entry.again else now_s + delay_s
+        self._wait(entry, 0.0)
         self.wake(entry.target)
 
     def failed(self, entry: Entry, now_s: float, delay_s: float, error: str) -> None:
@@ -276,10 +279,10 @@ class Schedule:
 
     def _wanted_s(self, entry: Entry) -> float:
         if entry.forced:
-            return entry.not_before_s
+            return max(entry.not_before_s, entry.pause_s)
         latest = entry.first_s + self._settle_max_s
         settled = latest if self._is_open(entry.target) else min(entry.last_s + self._settle_s, latest)
-        return max(settled, entry.not_before_s)
+        return max(settled, entry.not_before_s, entry.pause_s)
 
     def _push(self, entry: Entry, due_s: float) -> None:
         if due_s < entry.heap_s:

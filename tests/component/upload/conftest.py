@@ -1,13 +1,14 @@
 """Worlds for upload tests. Every test here runs on a clock that jumps, so settle times and back-offs cost nothing."""
 
 import inspect
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 import trio
 import trio.testing
 
-from tests.component.upload.harness import World
+from tests.component.upload.harness import World, memory_directory
 
 HERE = Path(__file__).parent
 
@@ -24,18 +25,17 @@ def pytest_collection_modifyitems(items):
 
 
 @pytest.fixture
-def make_world(tmp_path):
+def make_world():
     """``make_world(**settings)``: a share on a bucket of its own; closed at the end."""
-    worlds = []
+    with ExitStack() as opened:
 
-    def make(name="share", **settings):
-        (tmp_path / name).mkdir(exist_ok=True)
-        worlds.append(World(tmp_path / name, **settings))
-        return worlds[-1]
+        def make(**settings):
+            directory = opened.enter_context(memory_directory())
+            world = World(directory, **settings)
+            opened.callback(world.close)
+            return world
 
-    yield make
-    for world in worlds:
-        world.close()
+        yield make
 
 
 @pytest.fixture

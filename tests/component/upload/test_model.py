@@ -5,8 +5,6 @@ Operations run against the uploader at work, on a jumping clock, with a model th
 """
 
 import random
-import tempfile
-from pathlib import Path
 
 import trio
 import trio.testing
@@ -15,7 +13,7 @@ from hypothesis import strategies as st
 
 from gatewayfs.errors import StoreBusy, StoreUnreachable
 from gatewayfs.s3.store import Capabilities
-from tests.component.upload.harness import World
+from tests.component.upload.harness import World, memory_directory
 from tests.support.fakestore import EVERYTHING, FakeObjectStore
 
 PART = 16
@@ -197,11 +195,9 @@ class Program:
 
 def simulate(program, capabilities, **more):
     async def main():
-        with tempfile.TemporaryDirectory() as directory:
+        with memory_directory() as directory:
             bucket = FakeObjectStore(part_bytes_min=1, capabilities=capabilities)
-            world = World(
-                Path(directory), bucket=bucket, part_bytes=PART, small_file_bytes=SMALL, fetch_bytes_max=40, **more
-            )
+            world = World(directory, bucket=bucket, part_bytes=PART, small_file_bytes=SMALL, fetch_bytes_max=40, **more)
             try:
                 with trio.fail_after(1_000_000):
                     await Program(world).run(program)

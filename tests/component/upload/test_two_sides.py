@@ -7,8 +7,6 @@ a local change of a file whose record named that object (or whose unsent bytes i
 import itertools
 import random
 import re
-import tempfile
-from pathlib import Path
 
 import trio
 import trio.testing
@@ -18,7 +16,7 @@ from hypothesis import strategies as st
 from gatewayfs.conflict import Policy
 from gatewayfs.errors import StoreBusy, StoreUnreachable
 from gatewayfs.s3.store import Capabilities
-from tests.component.upload.harness import World
+from tests.component.upload.harness import World, memory_directory
 from tests.support.fakestore import EVERYTHING, FakeObjectStore
 
 NAMES = ("a", "b", "c", "d/x", "d/y")
@@ -198,10 +196,10 @@ class Program:
 
 def simulate(program, capabilities, policy):
     async def main():
-        with tempfile.TemporaryDirectory() as directory:
+        with memory_directory() as directory:
             bucket = History(part_bytes_min=1, capabilities=capabilities)
             world = World(
-                Path(directory), bucket=bucket, part_bytes=16, small_file_bytes=8, fetch_bytes_max=20,
+                directory, bucket=bucket, part_bytes=16, small_file_bytes=8, fetch_bytes_max=20,
                 conflict_policy=policy,
             )  # fmt: skip
             try:
