@@ -19,7 +19,7 @@ from gatewayfs.meta.transaction import Transaction
 from gatewayfs.refresh import records
 from gatewayfs.refresh.diff import Verdict, judge_object, judge_prefix
 from gatewayfs.refresh.listingpass import ListingPass
-from gatewayfs.refresh.motion import Motion
+from gatewayfs.refresh.motion import Motion, View
 from gatewayfs.refresh.news import News
 from gatewayfs.refresh.records import replace
 from gatewayfs.refresh.settings import Oddities
@@ -103,28 +103,29 @@ class Applier:
         """Apply objects below the directory. ``mark``: taken before the request that showed them."""
         with self.change() as (tx, news):
             moving = tx.key_of(self.directory(tx, walk)) != walk.source
+            view = self.motion.view(tx, mark)
             before = walk.tally.added
             for name, row in rows:
-                self._object(tx, news, walk, name, row, mark, moving)
+                self._object(tx, news, walk, view, name, row, moving)
             if walk.tally.added != before:
                 self.names_changed(tx, news, walk)
 
     def _object(
-        self, tx: Transaction, news: News, walk: ListingPass, name: bytes, row: ListedObject, mark: int, moving: bool
+        self, tx: Transaction, news: News, walk: ListingPass, view: View, name: bytes, row: ListedObject, moving: bool
     ) -> None:
         child = tx.lookup(walk.ino, name)
         if child is not None and child.directory is None:
             walk.saw(child.ino)
-        if self.own.changed(row.key, mark):
+        if view.changed(row.key):
             return
         verdict = judge_object(row, child)
         if verdict is Verdict.SAME:
             return
         if child is None:
-            if not self.motion.moves(tx, row.key, mark):
+            if not view.moves(row.key):
                 self._add_file(tx, news, walk, name, row, moving)
         elif verdict is Verdict.SHADOWED:
-            if not self.motion.moves(tx, row.key, mark):
+            if not view.moves(row.key):
                 self._shadow(walk, row.key)
                 walk.hide(name, row)
         elif verdict is Verdict.LOCAL:

@@ -79,10 +79,13 @@ def name_of(text: str) -> bytes | None:
 
 
 def child_key(source: str, name: bytes) -> str | None:
-    """The key of a file ``name`` in the directory listed from ``source``; None where S3 can have no such key."""
+    """The key of a file ``name`` in the directory listed from ``source``; None where there can be no such file."""
     try:
-        key = source + name.decode()
+        text = name.decode()
     except UnicodeDecodeError:
+        return None
+    key = source + text
+    if name_of(text) is None:
         return None
     return key if len(key.encode()) <= KEY_BYTES_MAX else None
 

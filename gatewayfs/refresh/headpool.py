@@ -230,7 +230,9 @@ class HeadPool:
             return records.touched(inode, info, now_ns)
         if not (remote.etag and remote.last_modified_ns):
             return replace(inode, remote=records.remote_of(info, inode))
-        return inode
+        if inode.attributes_known:
+            return inode
+        return replace(inode, remote=replace(remote, version_id=info.version_id))  # LIST does not say it
 
 
 def _key(inode: Inode) -> str:

@@ -21,7 +21,7 @@ def found(applier: Applier, walk: ListingPass, row: ListedObject, mark: int) -> 
         if applier.own.changed(row.key, mark) or inode.dirty_since_ns:
             return
         if inode.remote is None:
-            if applier.motion.moves(tx, row.key, mark):
+            if applier.motion.view(tx, mark).moves(row.key):
                 return
             tx.put(records.with_marker(inode, row))
         elif inode.remote.key != row.key:

@@ -3,7 +3,8 @@
 After ``rm -r d`` or ``mv d e`` the objects of ``d/`` stay in the bucket until the reconciler has deleted or moved them,
 and every LIST shows them. They are known, so they are never taken for news:
 
-* one by one by their keys: doomed, held by an inode with another name, or changed by us since the LIST was asked;
+* one by one by their keys: doomed, held by an inode with another name, changed by us since the LIST was asked, or
+  the aim of a write of ours that is under way or whose answer was lost;
 * all at once by their prefix: a renamed directory *claims* its old prefix until its children have been visited, whether
   we ever listed them or not (``Claims``). What others add there meanwhile shows when the move is done.
 
@@ -64,16 +65,18 @@ class Claims:
         return any(source.startswith(prefix) for source in self._claims)
 
     def on(self, reader: Reader, key: str, directory: int) -> bool:
-        """Whether ``key``, found by listing ``directory``, belongs to a renamed directory elsewhere."""
-        found = False
-        for source, ino in self._claims.items():
-            if not key.startswith(source):
-                continue
-            inode = reader.inode(ino)
-            if inode is None or _claim(inode) != source:
-                self._outdated.set()
-            found = found or not _is_below(reader, directory, ino)
-        return found
+        """Whether ``key``, found by listing ``directory``, belongs to a renamed directory elsewhere.
+
+        The claim on the longest prefix decides: a directory may have been taken out of another before that was renamed.
+        """
+        source = max((source for source in self._claims if key.startswith(source)), key=len, default="")
+        if not source:
+            return False
+        holder = self._claims[source]
+        inode = reader.inode(holder)
+        if inode is None or _claim(inode) != source:
+            self._outdated.set()
+        return not _is_below(reader, directory, holder)
 
     async def scan(self) -> None:
         """Find all claims in the queue."""
@@ -116,6 +119,30 @@ def _is_below(reader: Reader, ino: int, top: int) -> bool:
     return ino == top
 
 
+class View:
+    """Answers for one moment: use it without an await in between."""
+
+    def __init__(self, own: OwnRequests, reader: Reader, mark: int) -> None:
+        self._own = own
+        self._reader = reader
+        self._mark = mark
+        self._attempted: set[str] | None = None
+
+    def changed(self, key: str) -> bool:
+        """Whether we changed the object at ``key`` since the request, so that its answer says nothing of it."""
+        return self._own.changed(key, self._mark)
+
+    def moves(self, key: str) -> bool:
+        """Whether the object at ``key`` is one we delete or move, have just changed, or may have written."""
+        reader = self._reader
+        if self.changed(key) or reader.doomed(key) is not None or reader.holder(key) is not None:
+            return True
+        if self._attempted is None:
+            # Writes under way, and those whose answers were lost: the object may be ours though nobody holds it yet.
+            self._attempted = {attempt.key for _, state in reader.iter_uploads() for attempt in state.attempts}
+        return key in self._attempted
+
+
 class Motion:
     """Answers whether an object is in motion, and verifies prefixes."""
 
@@ -126,9 +153,9 @@ class Motion:
         self._store = store
         self._requests = requests
 
-    def moves(self, reader: Reader, key: str, mark: int) -> bool:
-        """Whether the object at ``key`` is one we delete or move, or have changed after ``mark``."""
-        return self.own.changed(key, mark) or reader.doomed(key) is not None or reader.holder(key) is not None
+    def view(self, reader: Reader, mark: int) -> "View":
+        """What is in motion now; ``mark`` was taken before the request whose answer is judged by it."""
+        return View(self.own, reader, mark)
 
     def suspects(self, tx: Reader, source: str, prefixes: set[str], mark: int) -> set[str]:
         """Which of ``prefixes`` (each one component below ``source``) may exist only because of objects in motion.
@@ -154,8 +181,9 @@ class Motion:
             with self.own.mark() as mark:
                 page = await self._requests.send(self._page, prefix, token, until=until)
                 requests += 1
+                view = self.view(self._meta, mark)
                 for row in page.objects:
-                    if not self.moves(self._meta, row.key, mark) and not self.claims.on(self._meta, row.key, directory):
+                    if not view.moves(row.key) and not self.claims.on(self._meta, row.key, directory):
                         then()
                         return requests
             token = page.next_token
@@ -170,6 +198,9 @@ def _keys_in_motion(reader: Reader, noted: list[str]) -> Iterator[str]:
     yield from noted
     for doomed in reader.iter_doomed():
         yield doomed.key
+    for _, state in reader.iter_uploads():
+        for attempt in state.attempts:
+            yield attempt.key
     for _, ino in reader.iter_dirty():
         inode = reader.inode(ino)
         if inode is not None and inode.remote is not None and _is_elsewhere(reader, inode, inode.remote.key):

@@ -69,17 +69,17 @@ class Names:
     def _probe(self, parent: int, name: bytes) -> Shared:
         asked = self._asked.get((parent, name))
         if asked is None:
+            if self.nursery is None:
+                raise Unavailable("the share is starting or stopping: nothing is asked now")
             asked = self._asked[parent, name] = Shared()
-            assert self.nursery is not None, "the lister would have refused before"
             self.nursery.start_soon(self._run, asked, parent, name)
         return asked
 
     async def _run(self, asked: Shared, parent: int, name: bytes) -> None:
         error: GatewayError | None = None
         try:
-            await self._ask(asked, parent, name)
-        except SourceMoved:
-            pass  # the caller looks again
+            while not await self._ask(asked, parent, name):
+                pass
         except GatewayError as problem:
             error = problem
         except Exception as problem:  # a bug costs the callers of this probe, not the mount
@@ -89,18 +89,23 @@ class Names:
             del self._asked[parent, name]
             asked.finish(error)
 
-    async def _ask(self, asked: Shared, parent: int, name: bytes) -> None:
+    async def _ask(self, asked: Shared, parent: int, name: bytes) -> bool:
+        """Ask and apply; False when the directory is listed from elsewhere by now."""
         with self._applier.own.mark() as mark:
             current = self._lister.aside(parent, mark)
             key = child_key(current.source, name) if current is not None else None
             if current is None or key is None:
-                return
+                return True
             self.probes += 1
             info, page = await self._both(asked, key)
-            if page.objects:
-                await self._apply_directory(asked, current, name, key + "/", mark)
-            elif info is not None:
-                self._apply_file(current, name, info, mark)
+            try:
+                if page.objects:
+                    await self._apply_directory(asked, current, name, key + "/", mark)
+                elif info is not None:
+                    self._apply_file(current, name, info, mark)
+            except SourceMoved:
+                return False
+            return True
 
     async def _both(self, asked: Shared, key: str) -> tuple[ObjectInfo | None, ListPage]:
         info: ObjectInfo | None = None

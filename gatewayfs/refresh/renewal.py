@@ -73,7 +73,7 @@ class Renewal:
         ino = int(ROOT_INO)
         until = trio.current_time() + self._settings.deadline_s
         for part in filter(None, folder.split("/")):
-            name = part.encode()
+            name = part.encode(errors="replace")
             found = self._meta.lookup(ino, name)
             if found is None:
                 await self._names.probe(ino, name, until)
@@ -97,8 +97,10 @@ class Renewal:
     async def _worker(self, recursive: bool) -> None:
         while self._waiting and self._failure is None:
             ino = self._waiting.popleft()
-            walk = await self._lister.renew(ino, recursive=recursive)
-            self._account(walk)
+            try:
+                self._account(await self._lister.renew(ino, recursive=recursive))
+            except FsError as stopping:
+                self._failure = stopping
 
     def _account(self, walk: Walk) -> None:
         current = walk.current
