@@ -6,8 +6,6 @@ or open) from unpinned.
 """
 
 import logging
-import os
-import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,43 +13,26 @@ from pathlib import Path
 
 import msgspec
 import trio
-import xxhash
 
 from gatewayfs.cache.extents import Extents
 from gatewayfs.cache.fetch import Fetcher
-from gatewayfs.cache.live import UNCHANGED, CacheParts, Content
+from gatewayfs.cache.live import CacheParts, Content
 from gatewayfs.cache.packs import Packs
+from gatewayfs.cache.snapshot import Snapshot, take, unchanged
+from gatewayfs.cache.sparse import Folder
+from gatewayfs.cache.verify import wrong_with
 from gatewayfs.meta.env import MetaStore
 from gatewayfs.meta.schema import PLACED_IN_PACK, Inode, Placement
 from gatewayfs.meta.transaction import Transaction
 from gatewayfs.runtime.clock import Clock
 from gatewayfs.runtime.disk import Disk, OpenFile, punch_hole
 from gatewayfs.runtime.offload import Offloader
-from gatewayfs.s3.store import Body, FileRange, InlineBody, ObjectStore
+from gatewayfs.s3.store import ObjectStore
 
 log = logging.getLogger(__name__)
 
 SMALL_FILE_BYTES = 64 << 10
 """Default of ``cache.small_file``: above it one ext4 file of its own costs less than copying through a pack."""
-
-_FILE_NAME = re.compile(r"([0-9a-f]{16})-([0-9a-f]+)")
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """Bytes of one file at one moment, for an upload.
-
-    Attributes:
-        revision: the inode's content revision the bytes are.
-        size: length in bytes.
-        parts: fixed-size parts in order; None where the bytes are only in the bucket.
-        serial: which snapshot of the live content this is (see ``ContentCache.still``).
-    """
-
-    revision: int
-    size: int
-    parts: tuple[Body | None, ...]
-    serial: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,20 +67,20 @@ class ContentCache:
         small_file_bytes: int = SMALL_FILE_BYTES,
         deadline_s: float = 30.0,
     ) -> None:
-        self._data = directory / "data"
         self._meta = meta
         self._offload = offload
         self._background = background
-        self._disk = Disk(offload)
-        self.packs = Packs(directory / "packs", self._disk, self._punch)
+        disk = Disk(offload)
+        self.packs = Packs(directory / "packs", disk, self._punch)
+        self._folder = Folder(directory / "data", meta, background)
         self._fetcher = Fetcher(meta, store, self.packs, small_file_bytes, deadline_s)
         self._parts = CacheParts(
             meta=meta,
             packs=self.packs,
-            disk=self._disk,
+            disk=disk,
             clock=clock,
             small_file_bytes=small_file_bytes,
-            path=self.path,
+            folder=self._folder,
             fetch=self._fetcher.fetch,
             freeing=self._freeing,
         )
@@ -107,10 +88,6 @@ class ContentCache:
 
     def __repr__(self) -> str:
         return f"<ContentCache {len(self._live)} live, {self.packs!r}>"
-
-    def path(self, ino: int, generation: int) -> Path:
-        """Where the sparse file of an inode lies; 256 directories keep each of them small."""
-        return self._data / f"{ino & 0xFF:02x}" / f"{ino:016x}-{generation:x}"
 
     # ------------------------------------------------------------------ users
 
@@ -188,56 +165,13 @@ class ContentCache:
                 content.declare_complete()
 
     async def snapshot(self, ino: int, part_bytes: int) -> Snapshot:
-        """The bytes of a file as they are now, cut into parts of ``part_bytes``.
-
-        Bytes not yet in the record are recorded first. Before any byte changes after this returned, the inode's content
-        revision is raised in the journal; ``still`` says whether the bytes of this snapshot are untouched.
-
-        Raises:
-            StaleInode: unlinked meanwhile. LocalError: the cache disk does not give the bytes.
-        """
+        """The bytes of a file as they are now, cut into parts of ``part_bytes``; see ``cache.snapshot.take``."""
         with self.using(self._meta.require(ino)) as content:
-            while True:
-                await content.persist()
-                content.frozen = True
-                content.lowest_change = UNCHANGED
-                content.snapshots += 1
-                serial = content.snapshots
-                inode = self._meta.require(ino)
-                parts = await self._cut(content, inode, part_bytes)
-                snapshot = Snapshot(inode.content_revision, inode.size, parts, serial)
-                if self.still(ino, snapshot):
-                    return snapshot
+            return await take(content, self._meta, self._offload, part_bytes)
 
     def still(self, ino: int, snapshot: Snapshot) -> bool:
         """True while no byte of the snapshot changed: appending beyond its end does no harm."""
-        inode = self._meta.inode(ino)
-        if inode is None:
-            return False
-        content = self._live.get(ino)
-        if inode.content_revision == snapshot.revision:
-            return True
-        # Changed since, but perhaps only behind the end (a log that grows). Only the latest snapshot knows.
-        return content is not None and content.snapshots == snapshot.serial and content.lowest_change >= snapshot.size
-
-    async def _cut(self, content: Content, inode: Inode, part_bytes: int) -> tuple[Body | None, ...]:
-        if inode.size == 0:
-            return ()
-        if content.in_pack:
-            assert content.placement is not None
-            return (InlineBody(await self.packs.read(content.placement)),)
-        parts: list[Body | None] = []
-        if content.extents:
-            content.extend_file(inode.size)
-        for start in range(0, inode.size, part_bytes):
-            length = min(part_bytes, inode.size - start)
-            if not content.extents.covers(start, start + length):
-                parts.append(None)
-                continue
-            file = content.open_file()
-            digest = await self._offload.run(fingerprint, file, start, length)
-            parts.append(FileRange(str(content.cache_path()), start, length, digest))
-        return tuple(parts)
+        return unchanged(self._meta.inode(ino), self._live.get(ino), snapshot)
 
     # ------------------------------------------------------------------ forgetting
 
@@ -263,40 +197,12 @@ class ContentCache:
         inode = self._meta.inode(ino)
         if inode is None or inode.dirty_since_ns or ino in self._live or inode.remote is None:
             return
-        # A new revision of the same bytes, because revisions name cache files: what is fetched next must not land in
-        # the file that is about to go.
-        revision = inode.content_revision + 1
-        inode = msgspec.structs.replace(
-            inode,
-            content_revision=revision,
-            remote=msgspec.structs.replace(inode.remote, content_revision=revision),
-        )
         with self._meta.transaction() as tx:
             tx.put(self.forget(tx, inode))
 
     def verify(self, inode: Inode) -> str:
-        """What is wrong with the bytes a record names, in one line; "" when they are there.
-
-        Pack entries are compared with their checksum; of sparse files length and presence are looked at.
-        """
-        placement = inode.placement
-        if placement is None:
-            return ""
-        path = (
-            self.packs.path(placement.pack)
-            if placement.kind == PLACED_IN_PACK
-            else self.path(inode.ino, placement.pack)
-        )
-        try:
-            length = path.stat().st_size
-        except OSError as problem:
-            return f"inode {inode.ino}: {path.name} cannot be read: {problem.strerror}"
-        if placement.kind == PLACED_IN_PACK:
-            return "" if self.packs.intact(placement) else f"inode {inode.ino}: its bytes in {path.name} are damaged"
-        end = min(placement.extents[-1], inode.size) if placement.extents else 0
-        # A hole at the end need not be in the file; bytes of an earlier range must be.
-        start = placement.extents[-2] if placement.extents else 0
-        return "" if length >= min(start, end) else f"inode {inode.ino}: {path.name} is shorter than its record says"
+        """What is wrong with the bytes a record names, in one line; "" when they are there."""
+        return wrong_with(inode, self.packs, self._folder)
 
     async def count_packs(self, inodes: Callable[[int, int], list[Inode]]) -> None:
         """Walk all records once, in slices, so that packs know their live bytes. Runs in the background after start."""
@@ -310,16 +216,11 @@ class ContentCache:
             await trio.lowlevel.checkpoint()
         self.packs.counted()
 
-    def sweep(self, known: Callable[[int, int], bool]) -> int:
-        """Unlink cache files no record names (left by a crash between two steps). Returns how many."""
-        removed = 0
-        for directory, _, names in os.walk(self._data):
-            for name in names:
-                match = _FILE_NAME.fullmatch(name)
-                if match and not known(int(match[1], 16), int(match[2], 16)):
-                    Path(directory, name).unlink(missing_ok=True)
-                    removed += 1
-        return removed
+    async def tidy_up(self, inodes: Callable[[int, int], list[Inode]]) -> None:
+        """After a start, in the background: count what packs hold, remove files a crash left without a record."""
+        await self.count_packs(inodes)
+        if removed := await self._folder.sweep(self._offload, self._live.__contains__):
+            log.info("removed %d cache files that no record names", removed)
 
     def statistics(self) -> CacheStatistics:
         """Counters for ``status``."""
@@ -339,24 +240,10 @@ class ContentCache:
     def _freeing(self, ino: int, placement: Placement) -> Callable[[], None]:
         if placement.kind == PLACED_IN_PACK:
             return self.packs.freeing(placement)
-        path = self.path(ino, placement.pack)
-        return lambda: self._background(lambda: path.unlink(missing_ok=True))
+        return lambda: self._folder.remove(ino, placement.pack)
 
     def _punch(self, file: OpenFile, offset: int, length: int) -> None:
         self._background(lambda: punch_hole(file, offset, length))
 
 
-def fingerprint(file: OpenFile, offset: int, length: int) -> bytes:
-    """xxh3-128 of a range, as ``s3.store.FileRange`` wants it; of fewer bytes when the file was cut meanwhile."""
-    digest = xxhash.xxh3_128()
-    while length > 0:
-        piece = os.pread(file.fd, min(length, 1 << 20), offset)
-        if not piece:
-            break
-        digest.update(piece)
-        offset += len(piece)
-        length -= len(piece)
-    return digest.digest()
-
-
-__all__ = ["CacheStatistics", "Content", "ContentCache", "Snapshot", "fingerprint"]
+__all__ = ["CacheStatistics", "Content", "ContentCache", "Snapshot"]

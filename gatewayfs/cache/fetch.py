@@ -123,17 +123,17 @@ class Fetcher:
     async def _fetch_range(self, content: Content, remote: Remote, start: int, end: int) -> None:
         async with content.gate.hold(start, end):
             for gap_start, gap_end in content.extents.missing(start, min(end, content.size)):
-                file = content.open_file(create=True)
-                generation = content.generation
+                sparse = content.sparse
+                sparse.open()
                 await self._store.fetch(
                     ObjectKey(remote.key),
                     gap_start,
                     gap_end - gap_start,
-                    str(content.cache_path()),
+                    str(sparse.path),
                     gap_start,
                     if_match=ETag(remote.etag) if remote.etag else None,
                 )
-                if content.generation != generation or content.file is not file:
+                if content.sparse is not sparse:
                     return  # truncated to nothing and started over meanwhile
                 content.extents.add(gap_start, gap_end)
                 content.residence_changed = True

@@ -4,7 +4,7 @@
     nowhere (empty file)           size 0
     small file being changed       ``buffer`` holds all of them; ``persist`` appends them to a pack
     small file at rest             ``placement`` names a pack entry
-    anything else                  a sparse file plus ``extents``; absent ranges are only in the bucket
+    anything else                  ``sparse``: a sparse file; absent ranges are only in the bucket
 
 Writing never downloads: written bytes become resident, absent ones stay absent until somebody reads them. Bytes past
 the end of the bucket's object are resident by definition (a hole is zeros), so what is absent is always a range of the
@@ -20,7 +20,6 @@ Three rules keep crashes harmless:
    does without it was synced; should a crash come in between, whoever writes beyond the end cuts first.
 """
 
-import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,11 +30,12 @@ import trio
 from gatewayfs.cache.extents import Extents
 from gatewayfs.cache.gate import END_OF_FILE, RangeGate
 from gatewayfs.cache.packs import Packs
+from gatewayfs.cache.sparse import Folder, SparseFile
 from gatewayfs.errors import FileTooLarge, GatewayError, LocalError
 from gatewayfs.meta.env import MetaStore
 from gatewayfs.meta.schema import PLACED_IN_FILE, PLACED_IN_PACK, Inode, Placement
 from gatewayfs.runtime.clock import Clock
-from gatewayfs.runtime.disk import Disk, OpenFile, open_file, translated
+from gatewayfs.runtime.disk import Disk
 from gatewayfs.runtime.failpoints import failpoint, register
 from gatewayfs.s3.store import OBJECT_BYTES_MAX
 from gatewayfs.types import Ino
@@ -55,7 +55,7 @@ _AFTER_PERSIST = register("cache.persist.after", "the bytes and the record, exce
 class CacheParts:
     """What every live file needs; one per cache.
 
-    ``fetch(content, start, end)`` brings absent bytes from the bucket. ``path(ino, generation)`` names cache files.
+    ``fetch(content, start, end)`` brings absent bytes from the bucket.
     ``freeing(ino, placement)``, asked when a record stops using a placement, gives its space back when called.
     """
 
@@ -64,7 +64,7 @@ class CacheParts:
     disk: Disk
     clock: Clock
     small_file_bytes: int
-    path: Callable[[int, int], Path]
+    folder: Folder
     fetch: Callable[["Content", int, int], Awaitable[None]]
     freeing: Callable[[int, Placement], Callable[[], None]]
 
@@ -94,28 +94,26 @@ class Content:
         self.lowest_change = UNCHANGED
         self.snapshots = 0
         self.mtime_ns: int | None = None
-        self.file: OpenFile | None = None
         self.buffer: bytearray | None = None
-        self.load(inode)
+        self.size = inode.size
+        self.placement = inode.placement
+        self.sparse = SparseFile(parts.folder, inode.ino, inode.placement)
 
     def __repr__(self) -> str:
-        where = "buffer" if self.buffer is not None else repr(self.placement or self.extents)
+        where = "buffer" if self.buffer is not None else repr(self.placement if self.in_pack else self.sparse)
         return (
             f"<Content ino {self.ino} size {self.size} {where} users {self.users}{' changed' if self.changed else ''}>"
         )
-
-    def load(self, inode: Inode) -> None:
-        """Take size and placement from the record."""
-        self.size = inode.size
-        self.placement = inode.placement
-        in_file = inode.placement is not None and inode.placement.kind == PLACED_IN_FILE
-        self.extents = Extents(inode.placement.extents if in_file and inode.placement else ())
-        self.generation = inode.placement.pack if in_file and inode.placement else inode.content_revision
 
     @property
     def in_pack(self) -> bool:
         """All bytes are in one pack entry and nothing newer is in the buffer."""
         return self.buffer is None and self.placement is not None and self.placement.kind == PLACED_IN_PACK
+
+    @property
+    def extents(self) -> Extents:
+        """Which bytes the sparse file has."""
+        return self.sparse.extents
 
     @property
     def resident(self) -> bool:
@@ -143,7 +141,7 @@ class Content:
         if self.in_pack:
             assert self.placement is not None
             return await self._parts.packs.read(self.placement, offset, length)
-        data = await self._parts.disk.read(self.open_file(), offset, length)
+        data = await self._parts.disk.read(self.sparse.open(), offset, length)
         # The cache file ends where the last write ended; a size set beyond is a hole.
         return data if len(data) == length else data + bytes(length - len(data))
 
@@ -210,44 +208,27 @@ class Content:
         inode = self._parts.meta.inode(self.ino)
         if inode is None:
             return
-        placement = self.placement if self.in_pack else self._file_placement()
+        placement = self.placement if self.in_pack else self.sparse.placement
         with self._parts.meta.transaction() as tx:
             tx.put(msgspec.structs.replace(inode, placement=placement))
             if placement is not None:
-                tx.needs_data_sync(str(self.path_of(placement)))
+                tx.needs_data_sync(str(self._path_of(placement)))
         self.placement = placement
         self.residence_changed = False
 
-    def open_file(self, *, create: bool = False) -> OpenFile:
-        """The sparse cache file of the current generation."""
-        if self.file is None:
-            self.file = open_file(self._parts.path(self.ino, self.generation), create=create)
-        return self.file
-
-    def path_of(self, placement: Placement) -> Path:
-        """The file on disk that holds a placement's bytes."""
-        if placement.kind == PLACED_IN_PACK:
-            return self._parts.packs.path(placement.pack)
-        return self._parts.path(self.ino, placement.pack)
-
-    def extend_file(self, size: int) -> None:
-        """Make the sparse file as long as the content, so that whoever reads it by path finds the hole at its end."""
-        file = self.open_file(create=True)
-        if os.fstat(file.fd).st_size < size:
-            os.ftruncate(file.fd, size)
-
     def declare_complete(self) -> None:
         """Whatever is absent reads as zeros from now on, and the record says so."""
-        self.extend_file(self.size)
+        self.sparse.extend(self.size)
         self.extents.add(0, self.size)
         self.residence_changed = True
         self.persist_residence()
 
-    def cache_path(self) -> Path:
-        """The sparse cache file of the current generation."""
-        return self._parts.path(self.ino, self.generation)
-
     # ------------------------------------------------------------------ inside
+
+    def _path_of(self, placement: Placement) -> Path:
+        if placement.kind == PLACED_IN_PACK:
+            return self._parts.packs.path(placement.pack)
+        return self._parts.folder.path(self.ino, placement.pack)
 
     def _recorded(self) -> bool:
         return not self.changed or self.stale
@@ -272,7 +253,7 @@ class Content:
             )
             self._retire(tx.after_durable, inode.placement, placement)
             if placement is not None:
-                tx.needs_data_sync(str(self.path_of(placement)))
+                tx.needs_data_sync(str(self._path_of(placement)))
         failpoint(_AFTER_PERSIST)
         self.placement = placement
         self.changed = self.residence_changed = False
@@ -302,15 +283,14 @@ class Content:
 
     async def _write_file(self, offset: int, data: bytes) -> None:
         async with self.gate.hold(offset, offset + len(data)):
-            file = self.open_file(create=True)
             if offset > self.size:
-                self._cut_tail(file)
+                self.sparse.cut_tail(self.size)
             try:
-                await self._parts.disk.write(file, offset, data)
+                await self._parts.disk.write(self.sparse.open(), offset, data)
                 failpoint(_AFTER_WRITE)
             except LocalError:
                 # What a failed write left beyond the end would show up as data when the file grows over it.
-                self._cut_tail(file)
+                self.sparse.cut_tail(self.size)
                 raise
 
     def _after_change(self, offset: int, size: int) -> None:
@@ -338,32 +318,17 @@ class Content:
 
     async def _spill(self, data: bytes) -> None:
         """A small file outgrew its buffer: its bytes move to a sparse file."""
-        self.file = None
-        self.generation = self._parts.meta.require(self.ino).content_revision
-        self.extents = Extents()
-        await self._parts.disk.write(self.open_file(create=True), 0, data)
-        self.extents.add(0, len(data))
+        sparse = SparseFile(self._parts.folder, self.ino)
+        await self._parts.disk.write(sparse.open(), 0, data)
+        sparse.extents.add(0, len(data))
+        self.sparse = sparse
         self.buffer = None
         self.placement = None
 
     def _start_over(self) -> None:
-        """Truncated to nothing: no old byte is needed, and the old file stays as it is for whoever is uploading it.
-
-        Every cache file has a generation of its own: were the next one to take this one's name, it would begin with
-        old bytes, and end when this one is removed.
-        """
-        meta = self._parts.meta
-        inode = meta.require(self.ino)
-        if self.file is not None or self.extents:
-            if inode.placement is None or (inode.placement.kind, inode.placement.pack) != (PLACED_IN_FILE, self.generation):
-                self._parts.freeing(self.ino, Placement(kind=PLACED_IN_FILE, pack=self.generation))()
-            if inode.content_revision == self.generation:
-                inode = msgspec.structs.replace(inode, content_revision=inode.content_revision + 1)
-                with meta.transaction() as tx:
-                    tx.put(inode)
-        self.file = None
-        self.extents = Extents()
-        self.generation = inode.content_revision
+        """Truncated to nothing: no old byte is needed, and the old file stays as it is for whoever is uploading it."""
+        self.sparse.abandon(self._parts.meta.require(self.ino))
+        self.sparse = SparseFile(self._parts.folder, self.ino)
         self.placement = None
         self.buffer = bytearray()
 
@@ -378,31 +343,18 @@ class Content:
                     self._record()
                 await self._parts.meta.sync()
             except GatewayError:
-                self.size, self.extents, self.mtime_ns, self.changed = before
+                self.size, self.sparse.extents, self.mtime_ns, self.changed = before
                 raise
             failpoint(_BEFORE_CUT)
-            if self.file is not None or before[1]:
-                # Otherwise no byte was ever here, and a file made for nothing would be named by no record.
-                self._cut_tail(self.open_file(create=True))
+            if self.sparse.number:
+                self.sparse.cut_tail(size)
             failpoint(_AFTER_CUT)
 
     async def _grow_file(self, size: int) -> None:
         async with self.gate.hold(self.size, END_OF_FILE):
-            file = self.open_file(create=True)
-            self._cut_tail(file)
-            try:
-                os.ftruncate(file.fd, size)
-            except OSError as problem:
-                raise translated(problem, f"truncate to {size}") from problem
+            self.sparse.cut_tail(self.size)
+            self.sparse.extend(size)
             self.extents.add(self.size, size)
-
-    def _cut_tail(self, file: OpenFile) -> None:
-        """Nothing may lie beyond the end (a failed write's bytes, a tail a crash left uncut): it would come back."""
-        try:
-            if os.fstat(file.fd).st_size > self.size:
-                os.ftruncate(file.fd, self.size)
-        except OSError as problem:
-            raise translated(problem, f"truncate to {self.size}") from problem
 
     def _placed(self, inode: Inode) -> Placement | None:
         if self.buffer is not None:
@@ -411,12 +363,7 @@ class Content:
             return self._parts.packs.append(self.ino, inode.content_revision, bytes(self.buffer))
         if self.in_pack:
             return self.placement
-        return self._file_placement()
-
-    def _file_placement(self) -> Placement | None:
-        if not self.extents:
-            return None
-        return Placement(kind=PLACED_IN_FILE, pack=self.generation, extents=self.extents.flat)
+        return self.sparse.placement
 
     def _retire(
         self, after_durable: Callable[[Callable[[], None]], None], old: Placement | None, new: Placement | None

@@ -7,7 +7,7 @@ exactly as the next start would open it (what a crash left in the journal is rep
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from gatewayfs.cli import exitcodes
 from gatewayfs.cli.gateway import call, registry
@@ -63,32 +63,28 @@ def check_directory(directory: Path) -> dict[str, Any]:
         UserError: a gateway is using it.
         CorruptRecord: it cannot even be opened; ``gatewayfs recover`` is for that.
     """
-    from gatewayfs.cache.content import ContentCache
+    from gatewayfs.cache.packs import Packs
+    from gatewayfs.cache.sparse import Folder
+    from gatewayfs.cache.verify import wrong_with
     from gatewayfs.meta.check import check
     from gatewayfs.meta.env import MetaStore
     from gatewayfs.meta.recovery import read_recovery
     from gatewayfs.runtime.clock import SystemClock
+    from gatewayfs.runtime.disk import Disk
     from gatewayfs.runtime.offload import InlineOffload
-    from gatewayfs.s3.store import ObjectStore
 
     prefix = read_recovery(directory).prefix
     clock, offload = SystemClock(), InlineOffload()
     meta = MetaStore.open(directory, prefix=prefix, clock=clock, offload=offload)
     try:
         problems = list(check(meta))
-        cache = ContentCache(
-            directory,
-            meta=meta,
-            store=cast(ObjectStore, None),  # verifying looks at the local disk only
-            clock=clock,
-            offload=offload,
-            background=lambda job: job(),
-        )
+        packs = Packs(directory / "packs", Disk(offload), punch=lambda *_: None)
+        folder = Folder(directory / "data", meta, background=lambda _: None)
         looked = after = 0
         while batch := meta.inodes_after(after, BATCH):
-            problems += filter(None, map(cache.verify, batch))
+            problems += filter(None, (wrong_with(inode, packs, folder) for inode in batch))
             after, looked = batch[-1].ino, looked + len(batch)
-        cache.close()
+        packs.close()
     finally:
         meta.close()
     return {"problems": problems, "inodes": looked}

@@ -234,5 +234,23 @@ async def test_packs_without_a_live_byte_go_and_others_stay(cache):
     assert cache.cache.packs.path(cache.inode.placement.pack).exists()
 
 
+async def test_files_no_record_names_are_removed_after_a_start(cache):
+    cache.make()
+    content = cache.cache.acquire(cache.inode)
+    await content.write(0, b"x" * 3 * SMALL)
+    lost = content.sparse.path
+    cache.crash()
+    with cache.cache.using(cache.inode) as content:
+        await content.write(0, b"y" * 3 * SMALL)
+        await content.persist()
+    kept = content.sparse.path
+    assert lost.exists(), "nobody recorded it before the crash"
+    await cache.cache.tidy_up(inodes_of(cache))
+    for job in cache.jobs:
+        job()
+    assert not lost.exists()
+    assert kept.exists()
+
+
 def inodes_of(cache):
     return lambda after, limit: [cache.inode] if after < 2 else []
