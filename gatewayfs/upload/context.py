@@ -4,6 +4,7 @@ Order of operations on one object key is kept by ``KeyLocks``: a worker takes al
 waiting, or steps back and is called when the key in its way is free. So there is no order of locks to get wrong.
 """
 
+import logging
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -17,6 +18,7 @@ from gatewayfs.errors import (
     BodyChanged,
     BucketNotFound,
     CredentialsRejected,
+    LocalError,
     ObjectNotFound,
     StoreError,
     StoreUnreachable,
@@ -29,6 +31,8 @@ from gatewayfs.upload.gate import Gate
 from gatewayfs.upload.schedule import Target
 from gatewayfs.upload.settings import UploadHooks, UploadSettings
 from gatewayfs.upload.status import Counters
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -146,6 +150,18 @@ class Context:
             raise
         self.gate.answered()
         return result
+
+    async def secure(self) -> None:
+        """Records and bytes survive power loss, before a write makes them visible in the bucket.
+
+        Otherwise the records could come back older than the bucket, and take our own object for somebody else's, or
+        not know of it at all.
+        """
+        try:
+            await self.meta.sync()
+        except LocalError as problem:
+            # A failing cache disk is the best of reasons to send what it still gives.
+            log.warning("uploading what may not survive power loss here: %s", problem)
 
     async def look(self, key: str) -> ObjectInfo | None:
         """HEAD; None when there is no object. Raises other StoreErrors."""

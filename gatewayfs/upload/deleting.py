@@ -17,7 +17,7 @@ from gatewayfs.s3.store import UNCONDITIONAL, Condition
 from gatewayfs.types import ROOT_INO, ETag, ObjectKey
 from gatewayfs.upload import records
 from gatewayfs.upload.context import Context
-from gatewayfs.upload.looking import Unexpected, guarded
+from gatewayfs.upload.looking import Unexpected, adopt, guarded
 from gatewayfs.upload.plan import wants_object
 
 log = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ async def delete_doomed(ctx: Context, key: str) -> int | None:
         info = await ctx.look(key)
         if info is not None and info.etag == doomed.etag:
             raise ConcurrentRequest("somebody is writing this object now", operation="DeleteObject", key=key) from None
-        if info is not None:
+        if info is not None and not await adopt(ctx, doomed.ino, info):
             log.warning("object %s was changed by others after it was deleted here: it stays", key)
             event = {
                 "event": "kept",

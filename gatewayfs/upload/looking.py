@@ -117,13 +117,20 @@ async def absorb(ctx: Context, ino: int, key: str, info: ObjectInfo | None) -> N
 
 
 async def adopt(ctx: Context, ino: int, info: ObjectInfo) -> bool:
-    """If one of our lost writes made this object, record it. Returns whether that is so."""
-    state = ctx.meta.upload_state(ino)
-    for attempt in reversed(state.attempts if state is not None else ()):
-        remote = await as_ours(ctx, info, attempt)
-        if remote is not None:
-            record_adopted(ctx, ino, remote)
-            return True
+    """If one of our lost writes made this object, record it. Returns whether that is so.
+
+    Usually it was a write for ``ino``. But names move: after a crash the key may be wanted by an inode that came by its
+    name later, while the writer has another name now, or none.
+    """
+    writers = [ino, *(other for other, _ in ctx.meta.iter_uploads() if other != ino)]
+    for writer in writers:
+        state = ctx.meta.upload_state(writer)
+        for attempt in reversed(state.attempts if state is not None else ()):
+            remote = await as_ours(ctx, info, attempt)
+            if remote is not None:
+                record_adopted(ctx, writer, remote)
+                records.forget_attempt(ctx.meta, writer, attempt)
+                return True
     return False
 
 
@@ -151,9 +158,19 @@ async def resolve_attempts(ctx: Context, ino: int, key: str | None) -> None:
         if attempt.key == key:
             continue
         info = await ctx.look(attempt.key)
-        remote = await as_ours(ctx, info, attempt) if info is not None else None
-        inode = ctx.meta.inode(ino)
-        known = inode.remote if inode is not None else None
-        if remote is not None and (known is None or (known.key, known.etag) != (remote.key, remote.etag)):
-            record_adopted(ctx, ino, remote)
+        if info is not None and not _accounted(ctx, ino, info):
+            remote = await as_ours(ctx, info, attempt)
+            if remote is not None and not _accounted(ctx, ino, info):
+                record_adopted(ctx, ino, remote)
         records.forget_attempt(ctx.meta, ino, attempt)
+
+
+def _accounted(ctx: Context, ino: int, info: ObjectInfo) -> bool:
+    """The object is in the records already, or its key is another inode's, which will find out by itself."""
+    inode, holder, doomed = ctx.meta.inode(ino), ctx.meta.holder(info.key), ctx.meta.doomed(info.key)
+    if holder is not None and holder.ino != ino and holder.linked:
+        return True
+    known = inode.remote if inode is not None else None
+    return (known is not None and (known.key, known.etag) == (info.key, info.etag)) or (
+        doomed is not None and doomed.etag == info.etag
+    )

@@ -29,6 +29,7 @@ from gatewayfs.errors import (
     GatewayError,
     ObjectNotFound,
     PreconditionFailed,
+    StoreError,
     StoreRefused,
     UploadNotFound,
 )
@@ -55,6 +56,11 @@ from gatewayfs.upload.plan import Copy
 ROUNDS_MAX = 3
 """Snapshots tried before a file that keeps changing is left to settle; its valid parts are kept for the next time."""
 
+CLOCK_SKEW_MAX_NS = 15 * 60 * 1_000_000_000
+"""S3 refuses requests whose clock is further off than this."""
+
+_CREATE_BEFORE = register("upload.create.before", "that an upload in parts will be asked for; nothing was sent")
+_CREATE_AFTER = register("upload.create.after", "the upload is begun in the store; the record does not know its id")
 _COMPLETE_BEFORE = register("upload.complete.before", "all parts are in the store; no object is visible yet")
 _COMPLETE_AFTER = register("upload.complete.after", "the object is in the bucket; the record does not know it")
 _PART_AFTER = register("upload.part.after", "the part is in the store; the record may not know it")
@@ -163,32 +169,53 @@ async def _create(
         metadata = object_metadata(inode)
     if headers is None:
         headers = object_headers(inode, ctx.settings.guess_mime_type)
-    upload_id = await ctx.call(ctx.store.create_multipart(ObjectKey(key), metadata, headers))
     before = ctx.meta.upload_state(inode.ino)
-    attempts = before.attempts if before is not None else ()
-    state = UploadState(key, upload_id, inode.content_revision, inode.meta_revision, part_bytes, attempts=attempts)
-    _save(ctx, inode.ino, state)
+    intent = UploadState(
+        key,
+        "",
+        inode.content_revision,
+        inode.meta_revision,
+        part_bytes,
+        attempts=before.attempts if before is not None else (),
+        creating_ns=ctx.clock.time_ns(),
+    )
+    records.save_upload(ctx.meta, inode.ino, intent)
+    failpoint(_CREATE_BEFORE)
+    try:
+        upload_id = await ctx.call(ctx.store.create_multipart(ObjectKey(key), metadata, headers))
+    except StoreError as problem:
+        if not problem.transient:
+            records.forget_upload(ctx.meta, inode.ino)
+        raise
+    failpoint(_CREATE_AFTER)
+    state = msgspec.structs.replace(intent, upload_id=upload_id, creating_ns=0)
+    records.save_upload(ctx.meta, inode.ino, state)
     return state
+
+
+async def find_created(ctx: Context, ino: int) -> None:
+    """An upload was asked for and its id never arrived: if it was begun, it is ours and nobody will go on with it.
+
+    Uploads to the same key from about that time that no record knows are aborted. Should one of them be another
+    gateway's after all, that one begins again.
+    """
+    state = ctx.meta.upload_state(ino)
+    if state is None or not state.creating_ns:
+        return
+    known = {other.upload_id for _, other in ctx.meta.iter_uploads()}
+    for pending in await ctx.call(ctx.store.list_uploads(state.key)):
+        about_then = abs(pending.initiated_ns - state.creating_ns) < CLOCK_SKEW_MAX_NS
+        if pending.key == state.key and pending.upload_id not in known and about_then:
+            await ctx.call(ctx.store.abort_multipart(pending.key, pending.upload_id))
+    records.forget_upload(ctx.meta, ino)
 
 
 async def _gone(ctx: Context, ino: int, key: str) -> bool:
     """The store does not know the upload any more: aborted by a lifecycle rule (False), or completed by a request whose
     answer was lost; then its object is ours (True)."""
-    forget_upload(ctx, ino)
+    records.forget_upload(ctx.meta, ino)
     info = await ctx.look(key)
     return info is not None and await adopt(ctx, ino, info)
-
-
-def _save(ctx: Context, ino: int, state: UploadState | None) -> None:
-    with ctx.meta.transaction() as tx:
-        tx.put_upload(ino, state)
-
-
-def forget_upload(ctx: Context, ino: int) -> None:
-    """Keep the attempts, drop the upload."""
-    state = ctx.meta.upload_state(ino)
-    if state is not None:
-        _save(ctx, ino, UploadState("", "", 0, 0, 0, attempts=state.attempts) if state.attempts else None)
 
 
 async def abort(ctx: Context, ino: int) -> None:
@@ -196,7 +223,7 @@ async def abort(ctx: Context, ino: int) -> None:
     state = ctx.meta.upload_state(ino)
     if state is not None and state.upload_id:
         await ctx.call(ctx.store.abort_multipart(ObjectKey(state.key), state.upload_id))
-        forget_upload(ctx, ino)
+        records.forget_upload(ctx.meta, ino)
 
 
 async def _bring_parts(ctx: Context, inode: Inode, state: UploadState, snapshot: Snapshot) -> None:
@@ -238,7 +265,7 @@ class _Progress:
         current = self._ctx.meta.upload_state(self._ino)
         if current is not None and current.upload_id == self._state.upload_id:
             parts = tuple(self.done[number] for number in sorted(self.done))
-            _save(self._ctx, self._ino, msgspec.structs.replace(current, parts=parts))
+            records.save_upload(self._ctx.meta, self._ino, msgspec.structs.replace(current, parts=parts))
         self._unsaved = 0
 
 
@@ -334,6 +361,7 @@ async def _completed(
     """The new object; None when it could not be made and the records know why."""
     key = ObjectKey(state.key)
     records.remember_attempt(ctx.meta, ino, attempt)
+    await ctx.secure()
     try:
         sent_condition = await guarded(ctx, key, condition, honoured=ctx.capabilities.complete_if_match)
         failpoint(_COMPLETE_BEFORE)

@@ -18,7 +18,7 @@ from gatewayfs.upload.context import Context, KeyBusy
 from gatewayfs.upload.deleting import delete_doomed
 from gatewayfs.upload.directories import visit, visited
 from gatewayfs.upload.looking import resolve_attempts
-from gatewayfs.upload.multipart import StillChanging, abort, forget_upload
+from gatewayfs.upload.multipart import StillChanging, abort, find_created
 from gatewayfs.upload.parts import resumable
 from gatewayfs.upload.plan import (
     CleanUp,
@@ -128,7 +128,7 @@ class Reconciler:
                 # Written to while it was being read for sending: what is there now goes up.
                 return Later(CHANGING_S, settle=True)
             except UploadNotFound:
-                forget_upload(ctx, ino)
+                records.forget_upload(ctx.meta, ino)
                 return None
             except StaleInode:
                 return None
@@ -158,6 +158,9 @@ class Reconciler:
         state = ctx.meta.upload_state(inode.ino)
         if state is None:
             return False
+        if state.creating_ns:
+            await find_created(ctx, inode.ino)
+            return True
         if state.upload_id and (key is None or not resumable(state, key, inode.size)):
             await abort(ctx, inode.ino)
             return True

@@ -16,6 +16,9 @@ from gatewayfs.meta.schema import Attempt, Directory, Doomed, Inode, Remote, Upl
 from gatewayfs.upload.plan import content_differs, differs
 from gatewayfs.upload.schedule import Target
 
+NOTHING = UploadState("", "", 0, 0, 0)
+"""Nothing is under way."""
+
 ATTEMPTS_KEPT = 4
 """Lost answers remembered per inode. Each further one needs another crash or time-out before the first is resolved."""
 
@@ -47,7 +50,7 @@ def record_sent(meta: MetaStore, ino: int, remote: Remote, now_ns: int, *, compl
             tx.doom(Doomed(remote.key, remote.etag, now_ns, version_id=remote.version_id))
             return [remote.key]
         state = tx.upload_state(ino)
-        unfinished = state is not None and state.upload_id not in ("", completed)
+        unfinished = state is not None and (state.creating_ns or state.upload_id not in ("", completed))
         tx.put_upload(ino, msgspec.structs.replace(state, attempts=()) if state is not None and unfinished else None)
         news: list[Target] = []
         old = inode.remote
@@ -148,11 +151,10 @@ def forget_object(meta: MetaStore, key: str) -> None:
 
 
 def remember_attempt(meta: MetaStore, ino: int, attempt: Attempt) -> None:
-    """About to write: should the answer get lost, this tells our object from other people's."""
-    state = meta.upload_state(ino) or UploadState("", "", 0, 0, 0)
+    """About to write: should the answer get lost, this tells our object from other people's. Raises StaleInode."""
+    state = meta.upload_state(ino) or NOTHING
     kept = tuple(old for old in state.attempts if old != attempt)[-(ATTEMPTS_KEPT - 1) :]
-    with meta.transaction() as tx:
-        tx.put_upload(ino, msgspec.structs.replace(state, attempts=(*kept, attempt)))
+    save_upload(meta, ino, msgspec.structs.replace(state, attempts=(*kept, attempt)))
 
 
 def forget_attempt(meta: MetaStore, ino: int, attempt: Attempt) -> None:
@@ -161,6 +163,24 @@ def forget_attempt(meta: MetaStore, ino: int, attempt: Attempt) -> None:
     if state is None or attempt not in state.attempts:
         return
     kept = tuple(old for old in state.attempts if old != attempt)
-    after = msgspec.structs.replace(state, attempts=kept) if kept or state.upload_id else None
     with meta.transaction() as tx:
-        tx.put_upload(ino, after)
+        tx.put_upload(ino, _or_none(msgspec.structs.replace(state, attempts=kept)))
+
+
+def save_upload(meta: MetaStore, ino: int, state: UploadState) -> None:
+    """Remember what is under way for an inode; raises StaleInode when there is no such inode any more."""
+    with meta.transaction() as tx:
+        tx.require(ino)
+        tx.put_upload(ino, _or_none(state))
+
+
+def forget_upload(meta: MetaStore, ino: int) -> None:
+    """The upload in parts is over, whatever came of it; the attempts stay."""
+    state = meta.upload_state(ino)
+    if state is not None:
+        with meta.transaction() as tx:
+            tx.put_upload(ino, _or_none(msgspec.structs.replace(NOTHING, attempts=state.attempts)))
+
+
+def _or_none(state: UploadState) -> UploadState | None:
+    return state if state.upload_id or state.creating_ns or state.attempts else None

@@ -97,6 +97,7 @@ async def _put(ctx: Context, inode: Inode, key: str, body: Body, condition: Cond
     attempt = put_attempt(key, body, metadata, content_revision, inode.meta_revision)
     flags = ctx.capabilities
     records.remember_attempt(ctx.meta, inode.ino, attempt)
+    await ctx.secure()
     try:
         honoured = flags.put_if_none_match if condition.absent else flags.put_if_match
         sent_condition = await guarded(ctx, key, condition, honoured=honoured)
@@ -155,6 +156,7 @@ async def send_copy(ctx: Context, inode: Inode, step: Copy) -> None:
             key, source.size, source.content_revision, _copied_meta(inode, step), b"", digest, source.etag
         )
         records.remember_attempt(meta, inode.ino, attempt)
+        await ctx.secure()
         condition = UNCONDITIONAL
         if key != source.key:
             condition = await guarded(ctx, key, step.condition, honoured=ctx.capabilities.copy_if_match)
