@@ -107,10 +107,10 @@ class Hooked(FakeObjectStore):
 class World:
     """One share. ``w.path("a/b")`` is the record at a path as the records have it now."""
 
-    def __init__(self, directory, *, prefix="", **settings):
+    def __init__(self, directory, *, prefix="", store=None, **settings):
         self.prefix = prefix
         self.clock = ManualClock()
-        self.store = Hooked()
+        self.store = store or Hooked()
         self.meta = MetaStore.open(directory, prefix=prefix, clock=self.clock, offload=InlineOffload())
         self.cache = CacheStandIn()
         self.kernel = KernelStandIn()
