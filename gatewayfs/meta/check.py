@@ -6,13 +6,15 @@ walked in both directions: every inode has the entries it should, every entry be
 """
 
 from collections.abc import Callable, Iterator
-from itertools import pairwise
+from dataclasses import asdict
+from itertools import chain, pairwise
 from typing import TYPE_CHECKING
 
 import trio
 
 from gatewayfs.errors import CorruptRecord, GatewayError, StaleInode
 from gatewayfs.meta import codec
+from gatewayfs.meta.counters import Counters
 from gatewayfs.meta.paths import checked_name
 from gatewayfs.meta.reader import Reader
 from gatewayfs.meta.schema import PLACED_IN_FILE, PLACED_IN_PACK, Inode, Placement
@@ -31,40 +33,42 @@ PROBLEMS_MAX = 1000
 def check(meta: "MetaStore") -> list[str]:
     """Walk everything at once. Returns one line per contradiction, at most ``PROBLEMS_MAX``; [] when all is well."""
     problems: list[str] = []
-    for found in steps(meta):
+    for found in chain(steps(meta), totals(meta)):
         problems.extend(found)
         if len(problems) >= PROBLEMS_MAX:
             return problems[:PROBLEMS_MAX]
-    return problems + _check_counters(meta)
+    return problems
 
 
 async def check_online(meta: "MetaStore", progress: Callable[[int], None] | None = None) -> list[str]:
     """Like ``check`` beside running operations: a checkpoint after every step.
 
+    Sums (counters, numbers of subdirectories) are only compared when nothing changed while they were added up.
+
     Args:
         progress: called with the number of steps done.
     """
     problems: list[str] = []
-    before = meta.statistics().sequence
-    for done, found in enumerate(steps(meta)):
-        problems.extend(found)
-        if len(problems) >= PROBLEMS_MAX:
-            return problems[:PROBLEMS_MAX]
-        if progress is not None:
-            progress(done)
-        await trio.lowlevel.checkpoint()
-    # Counting needs a store that held still.
-    if meta.statistics().sequence == before:
-        problems.extend(_check_counters(meta))
+    done = 0
+    for walk, needs_stillness in ((steps(meta), False), (totals(meta), True)):
+        before = meta.statistics().sequence
+        for found in walk:
+            if needs_stillness and meta.statistics().sequence != before:
+                break
+            problems.extend(found)
+            if len(problems) >= PROBLEMS_MAX:
+                return problems[:PROBLEMS_MAX]
+            done += 1
+            if progress is not None:
+                progress(done)
+            await trio.lowlevel.checkpoint()
     return problems
 
 
 def steps(meta: Reader) -> Iterator[list[str]]:
     """The walk, one small synchronous step per item: the problems found in it."""
     for table, look in _LOOKS.items():
-        start, end = table, codec.table_end(table)
-        while True:
-            keys = meta.keys(start, end, STEP_KEYS)
+        for keys in _batches(meta, table):
             problems: list[str] = []
             for key in keys:
                 try:
@@ -72,28 +76,63 @@ def steps(meta: Reader) -> Iterator[list[str]]:
                 except (CorruptRecord, StaleInode) as problem:
                     problems.append(str(problem))
             yield problems
-            if len(keys) < STEP_KEYS:
-                break
-            start = keys[-1] + b"\0"
 
 
-def _check_counters(meta: "MetaStore") -> list[str]:
-    counted = {
-        "inodes": (meta.counters.inodes, _count(meta, codec.INODE)),
-        "dirty": (meta.counters.dirty, _count(meta, codec.DIRTY)),
-        "doomed": (meta.counters.doomed, _count(meta, codec.DOOMED)),
-        "orphans": (meta.counters.orphans, _count(meta, codec.ORPHAN)),
-        "parked": (meta.counters.parked, _count(meta, codec.PARKED)),
-    }
-    problems = [f"counter {name} says {says}, there are {are}" for name, (says, are) in counted.items() if says != are]
+def totals(meta: "MetaStore") -> Iterator[list[str]]:
+    """What only a store that holds still can answer: sums over tables, in small steps as well."""
+    counted = Counters()
+    for table in (codec.INODE, codec.DIRTY, codec.DOOMED, codec.ORPHAN, codec.PARKED):
+        for keys in _batches(meta, table):
+            problems = []
+            for key in keys:
+                try:
+                    counted.count(key, meta.raw(key), 1)
+                except CorruptRecord as problem:
+                    problems.append(str(problem))
+            yield problems
+    says, are = asdict(meta.counters), asdict(counted)
+    yield [f"counter {name} says {says[name]}, there are {are[name]}" for name in says if says[name] != are[name]]
+    yield from _subdirectory_steps(meta)
+
+
+def _subdirectory_steps(meta: Reader) -> Iterator[list[str]]:
+    """Compare each directory's ``subdirectories`` with its children: C is sorted by parent, so one pass will do."""
+    parent, count = 0, 0
+    for keys in _batches(meta, codec.CHILD):
+        problems: list[str] = []
+        for key in keys:
+            if codec.number_at(key, 1) != parent:
+                problems.extend(_compare_subdirectories(meta, parent, count))
+                parent, count = codec.number_at(key, 1), 0
+            count += _is_directory(meta, codec.number_at(key, 9))
+        yield problems
+    yield _compare_subdirectories(meta, parent, count)
+
+
+def _batches(meta: Reader, table: bytes) -> Iterator[list[bytes]]:
+    """The keys of a table, ``STEP_KEYS`` at a time, each batch as of the moment it is asked for."""
+    start, end = table, codec.table_end(table)
+    while True:
+        keys = meta.keys(start, end, STEP_KEYS)
+        yield keys
+        if len(keys) < STEP_KEYS:
+            return
+        start = keys[-1] + b"\0"
+
+
+def _is_directory(meta: Reader, ino: int) -> bool:
     try:
-        dirty = (meta.inode(ino) for _, ino in meta.iter_dirty())
-        dirty_bytes = sum(inode.size for inode in dirty if inode is not None and inode.is_regular)
+        inode = meta.inode(ino)
     except CorruptRecord:
-        return problems  # named already
-    if meta.counters.dirty_bytes != dirty_bytes:
-        problems.append(f"counter dirty_bytes says {meta.counters.dirty_bytes}, the sum is {dirty_bytes}")
-    return problems
+        return False  # named already
+    return inode is not None and inode.is_directory
+
+
+def _compare_subdirectories(meta: Reader, parent: int, count: int) -> list[str]:
+    inode = meta.inode(parent) if _is_directory(meta, parent) else None
+    if inode is None or inode.directory is None or inode.directory.subdirectories == count:
+        return []
+    return [f"inode {parent}: says it has {inode.directory.subdirectories} subdirectories, there are {count}"]
 
 
 def _count(meta: Reader, table: bytes) -> int:
@@ -116,7 +155,7 @@ def _look_inode(meta: Reader, key: bytes) -> Iterator[str]:
     if inode.ino != ino:
         yield f"{who}: the record says it is inode {inode.ino}"
         return
-    yield from _look_types(who, inode)
+    yield from _look_types(meta, who, inode)
     yield from _look_place(meta, who, inode)
     if (meta.raw(codec.orphan_key(ino)) is not None) == inode.linked:
         yield f"{who}: {'has a name but is an orphan' if inode.linked else 'has no name but is no orphan'}"
@@ -132,9 +171,11 @@ def _look_inode(meta: Reader, key: bytes) -> Iterator[str]:
         yield f"{who}: above the next inode number, which would be given out again"
 
 
-def _look_types(who: str, inode: Inode) -> Iterator[str]:
+def _look_types(meta: Reader, who: str, inode: Inode) -> Iterator[str]:
     if inode.is_directory != (inode.directory is not None):
         yield f"{who}: mode {inode.mode:o} and directory part disagree"
+    if inode.directory is not None and inode.directory.subdirectories and not meta.has_children(inode.ino):
+        yield f"{who}: says it has {inode.directory.subdirectories} subdirectories, it is empty"
     if inode.target is not None and not inode.is_symlink:
         yield f"{who}: has a target but is no symlink"
     if inode.is_symlink and inode.target is not None and len(inode.target) != inode.size:

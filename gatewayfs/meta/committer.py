@@ -1,13 +1,10 @@
-"""Durability: group commits into LMDB, and ``sync``.
+"""Group commits: what the journal holds goes to LMDB about once a second.
 
     picture    transaction -> journal frame -> active layer --freeze--> frozen layer --thread--> LMDB, recovery log
-    threads    one commit at a time (``_committing``); the fdatasync of ``sync`` may run beside it
+    threads    one commit at a time (``_committing``); the fdatasync of ``syncing.py`` may run beside it
     failures   a group that LMDB does not take stays frozen and in its journal segments, and is tried again
 
-Two things the disk may do are treated as what they are. A full disk is a pause: nothing is lost, writers go on until
-the journal is full. A failed fdatasync is for ever: the kernel may have dropped the pages and will report success the
-next time it is asked. So it is not asked again; the journal's content is still in memory and goes to LMDB instead,
-and for cache files, whose bytes are not in memory, ``sync`` fails until the next start.
+A full disk is a pause: nothing is lost, and changes go on until the journal is full.
 
 The commit runs in a thread of this process. Each of py-lmdb's puts lets go of the interpreter lock, so it advances
 whenever the loop makes a system call; measured with 3,400 creations per second on the loop, a commit of 14,000 keys
@@ -18,16 +15,16 @@ import logging
 
 import trio
 
-from gatewayfs.errors import CacheDiskFailed, LocalError, NoSpace
+from gatewayfs.errors import LocalError
 from gatewayfs.meta import codec
-from gatewayfs.meta.journal import Journal, delete_segments, prepare_segment, sync_segments
+from gatewayfs.meta.journal import Journal, delete_segments, prepare_segment
 from gatewayfs.meta.layers import Layers
 from gatewayfs.meta.opening import Opened
 from gatewayfs.meta.overlay import Overlay
+from gatewayfs.meta.syncing import Syncing
 from gatewayfs.meta.transaction import Transaction
 from gatewayfs.meta.writer import Committed, Group, Writer
 from gatewayfs.runtime.clock import Clock
-from gatewayfs.runtime.durable import SyncedNames, datasync_path
 from gatewayfs.runtime.offload import Offloader
 
 log = logging.getLogger(__name__)
@@ -40,9 +37,6 @@ COMMIT_KEYS = 50_000
 
 RETRY_MAX_S = 30.0
 """Longest pause between attempts to commit while the disk is full or fails."""
-
-_MARKER = codec.encode([])
-"""An empty transaction: carries ``Journal.ordered`` to the disk."""
 
 
 class Committer:
@@ -58,7 +52,6 @@ class Committer:
         self.commit_count = 0
         self.commit_error = "" if opened.problem is None else str(opened.problem)
         self.last_commit_ns = 0
-        self.failed_data_paths: dict[str, None] = {}
         self._layers = layers
         self._clock = clock
         self._offload = offload
@@ -66,13 +59,8 @@ class Committer:
         """The frozen layer as the writer wants it; kept until it is in LMDB."""
         self._group_settles = False
         """The frozen layer holds everything appended before the journal's fdatasync failed."""
-        self._suspect = False
-        """An fdatasync of the journal failed: only a commit can make promises about what was appended before."""
-        self._unordered: dict[str, None] = {}
-        """Cache files named by transactions and not fdatasynced since."""
         self._committing = trio.Lock()
-        self._syncing: trio.Event | None = None
-        self._sync_fds: set[int] = set()
+        self.syncing = Syncing(self.journal, self.writer.names, lambda: self.applied, self.checkpoint, offload)
         self._work, self._urgent = trio.Event(), trio.Event()
         if opened.problem is not None:
             self._take_pending(opened)
@@ -81,7 +69,7 @@ class Committer:
         """Put one transaction into the journal. Raises NoSpace, CacheDiskFailed; then nothing happened."""
         self.journal.append(payload, bool(data_paths))
         for path in data_paths:
-            self._unordered[path] = None
+            self.syncing.unordered[path] = None
 
     def notice(self) -> None:
         """There is something to commit."""
@@ -143,7 +131,7 @@ class Committer:
         counters = codec.encode(self._layers.counters)
         paths = list(frozen.data_paths)
         self._group = Group(frozen.values, frozen.recovery, paths, self.journal.sequence, counters)
-        self._group_settles = self._suspect
+        self._group_settles = self.syncing.suspect
         return self._group
 
     async def _commit(self, group: Group) -> None:
@@ -155,7 +143,7 @@ class Committer:
             self._note_failure(problem)
             raise
         self._finish(group, committed)
-        droppable = self.journal.take_droppable(self.applied, self._sync_fds)
+        droppable = self.journal.take_droppable(self.applied, self.syncing.busy_fds)
         if droppable:
             with trio.CancelScope(shield=True):
                 try:
@@ -176,16 +164,16 @@ class Committer:
         journal.ordered = max(journal.ordered, self.applied)
         for path in group.data_paths:
             if path not in layers.active.data_paths:
-                self._unordered.pop(path, None)
+                self.syncing.unordered.pop(path, None)
         if self._group_settles:
-            self._suspect = False
+            self.syncing.suspect = False
         self.committed = committed
         self.commit_count += 1
         self.last_commit_ns = self._clock.time_ns()
         if self.commit_error:
             log.info("commits to LMDB work again")
             self.commit_error = ""
-        self._note_lost_data(committed.failed_data_paths)
+        self.syncing.note_lost_data(committed.failed_data_paths)
         for callback in frozen.callbacks:
             callback()
 
@@ -198,12 +186,6 @@ class Committer:
             self._layers.stop_reading()
             self._layers.use(self.writer.reopen())
 
-    def _note_lost_data(self, paths: list[str]) -> None:
-        for path in paths:
-            if path not in self.failed_data_paths:
-                log.error("the disk could not write back %s; fsync fails from now on", path)
-                self.failed_data_paths[path] = None
-
     def _take_pending(self, opened: Opened) -> None:
         """What LMDB could not take at start is the first frozen layer."""
         layer = Overlay()
@@ -214,7 +196,7 @@ class Committer:
         layer.data_paths = dict(opened.pending_data)
         self._layers.active = layer
         self._freeze()
-        self._unordered = dict(opened.pending_data)
+        self.syncing.unordered = dict(opened.pending_data)
         self._work.set()
 
     async def _prepare_spare(self) -> None:
@@ -232,99 +214,9 @@ class Committer:
             except OSError as problem:
                 log.warning("no journal segment in reserve: %s", problem.strerror)
 
-    # ----------------------------------------------------------------- sync
-
-    async def sync(self) -> None:
-        """See ``MetaStore.sync``."""
-        target = self.journal.sequence
-        while True:
-            if self.failed_data_paths:
-                raise CacheDiskFailed(f"the disk lost bytes of {next(iter(self.failed_data_paths))}")
-            if max(self.journal.synced, self.applied) >= target:
-                break
-            if self._syncing is not None:
-                await self._syncing.wait()
-                continue
-            self._syncing = trio.Event()
-            try:
-                await self._sync_once()
-            except LocalError as problem:
-                raise CacheDiskFailed(f"cannot promise durability: {problem}") from problem
-            finally:
-                self._syncing.set()
-                self._syncing = None
-        await trio.lowlevel.checkpoint()
-
-    async def _sync_once(self) -> None:
-        """Raise ``journal.synced`` to at least the present sequence number, or raise LocalError."""
-        if self._suspect:
-            await self.checkpoint()
-            return
-        journal = self.journal
-        start = journal.sequence
-        if self._unordered:
-            await self._sync_data()
-            journal.ordered = start
-            try:
-                journal.append(_MARKER, False)
-            except NoSpace:
-                await self.checkpoint()
-                return
-        # Frames that came meanwhile and need data of their own are not covered.
-        through = start if self._unordered else journal.sequence
-        try:
-            await self._sync_journal()
-        except OSError as problem:
-            self._suspect = True
-            log.error("fdatasync of the journal failed (%s): committing to LMDB instead", problem.strerror)
-            await self.checkpoint()
-            return
-        journal.synced = max(journal.synced, through)
-
-    async def _sync_journal(self) -> None:
-        segments = self.journal.unsynced()
-        for segment in segments:
-            segment.unsynced = False
-        self._sync_fds = {segment.fd for segment in segments}
-        try:
-            await self._offload.run(sync_segments, sorted(self._sync_fds))
-        except BaseException:
-            for segment in segments:
-                segment.unsynced = True
-            raise
-        finally:
-            self._sync_fds = set()
-
-    async def _sync_data(self) -> None:
-        """The cache files named so far are on disk. Raises CacheDiskFailed."""
-        paths, self._unordered = self._unordered, {}
-        try:
-            failed = await self._offload.run(_sync_files, list(paths), self.writer.names)
-        except BaseException:
-            self._unordered = {**paths, **self._unordered}
-            raise
-        if failed:
-            self._note_lost_data(failed)
-            raise CacheDiskFailed(f"fdatasync of {failed[0]} failed")
-
 
 def transaction_payload(tx: Transaction, relative_paths: list[bytes]) -> bytes:
     """The journal frame's content for ``tx``."""
     pairs: list[tuple[bytes, bytes | None]] = list(tx.changes.items())
     pairs.extend((codec.DATA_PATH + path, None) for path in relative_paths)
     return codec.encode(pairs)
-
-
-def _sync_files(paths: list[str], names: SyncedNames) -> list[str]:
-    """fdatasync each, and make their names durable; returns those that failed."""
-    failed = []
-    for path in paths:
-        try:
-            datasync_path(path)
-        except OSError:
-            failed.append(path)
-    try:
-        names.sync(paths)
-    except OSError:
-        return paths
-    return failed

@@ -162,7 +162,7 @@ class MetaStore(Layers):
             commit_count=committer.commit_count,
             commit_error=committer.commit_error,
             last_commit_ns=committer.last_commit_ns,
-            failed_data_paths=tuple(committer.failed_data_paths),
+            failed_data_paths=tuple(committer.syncing.failed_data_paths),
             replayed=self._at_start[0],
             dropped=self._at_start[1],
         )
@@ -220,7 +220,7 @@ class MetaStore(Layers):
 
         Raises CacheDiskFailed when that cannot be promised (any more).
         """
-        await self._committer.sync()
+        await self._committer.syncing.sync()
 
     async def checkpoint(self) -> None:
         """Everything committed so far is in LMDB, synced. Raises CacheDiskFull, CacheDiskFailed; nothing is lost."""

@@ -11,10 +11,11 @@ from typing import Any
 import lmdb
 
 from gatewayfs.meta import codec
+from gatewayfs.meta.changeset import ChangeSet
+from gatewayfs.meta.counters import Counters
 from gatewayfs.meta.overlay import MISSING, Overlay
 from gatewayfs.meta.reader import Reader
 from gatewayfs.meta.schema import Inode
-from gatewayfs.meta.transaction import Counters, Transaction
 
 
 class Layers(Reader):
@@ -67,7 +68,7 @@ class Layers(Reader):
 
     # ----------------------------------------------------------------- for the store and its committer
 
-    def apply(self, tx: Transaction) -> None:
+    def apply(self, tx: ChangeSet) -> None:
         """A transaction that the journal holds becomes visible."""
         active = self.active
         active.apply(tx.changes)

@@ -20,6 +20,7 @@ import msgspec
 
 from gatewayfs.errors import CacheDiskFailed, CacheDiskFull, CorruptRecord, LocalError, UserError
 from gatewayfs.meta import codec, frames
+from gatewayfs.meta.counters import Counters, recount
 from gatewayfs.meta.journal import (
     SEGMENT_BYTES,
     SEGMENTS_MAX,
@@ -33,7 +34,6 @@ from gatewayfs.meta.journal import (
 from gatewayfs.meta.migrate import MIGRATIONS, VERSION_KEY, Migration, migrate, stored_version
 from gatewayfs.meta.recovery_log import LOG_NAME
 from gatewayfs.meta.schema import SCHEMA_VERSION
-from gatewayfs.meta.transaction import Counters
 from gatewayfs.meta.writer import (
     APPLIED_KEY,
     COUNTERS_KEY,
@@ -211,36 +211,8 @@ def _with_pending(opened: Opened) -> Counters:
     counters = replace(opened.counters)
     with opened.writer.env.begin() as txn:
         for key, value in opened.pending.items():
-            _count(counters, key, txn.get(key), -1)
-            _count(counters, key, value, 1)
-    return counters
-
-
-def _count(counters: Counters, key: bytes, value: bytes | None, sign: int) -> None:
-    """Add (or take away) one entry of any table."""
-    if value is None:
-        return
-    table = key[:1]
-    if table == codec.INODE:
-        counters.inodes += sign
-        inode = codec.decode_inode(key, value)
-        if inode.dirty_since_ns and inode.is_regular:
-            counters.dirty_bytes += sign * inode.size
-    elif table == codec.DIRTY:
-        counters.dirty += sign
-    elif table == codec.DOOMED:
-        counters.doomed += sign
-    elif table == codec.ORPHAN:
-        counters.orphans += sign
-    elif table == codec.PARKED:
-        counters.parked += sign
-
-
-def recount(txn: Any) -> Counters:
-    """Counters from the records themselves: a walk over everything."""
-    counters = Counters()
-    for key, value in txn.cursor():
-        _count(counters, key, value, 1)
+            counters.count(key, txn.get(key), -1)
+            counters.count(key, value, 1)
     return counters
 
 

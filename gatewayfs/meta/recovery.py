@@ -14,56 +14,30 @@ import os
 import shutil
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import lmdb
 import msgspec
 
-from gatewayfs.errors import CacheDiskFailed, CorruptRecord
-from gatewayfs.meta import codec, frames
+from gatewayfs.errors import CacheDiskFailed
 from gatewayfs.meta.env import MetaStore
-from gatewayfs.meta.journal import Replay, segment_paths
-from gatewayfs.meta.opening import INO_GAP, JOURNAL, META, RECOVERY, lock
-from gatewayfs.meta.recovery_log import read_log
-from gatewayfs.meta.schema import Directory, Doomed, Inode, Parked, UploadState
+from gatewayfs.meta.opening import INO_GAP, META, lock
+from gatewayfs.meta.recovered import Recovered, read_recovery
+from gatewayfs.meta.schema import Directory, Inode
 from gatewayfs.meta.writer import APPLIED_KEY, open_environment, translated
 from gatewayfs.runtime.clock import SystemClock
-from gatewayfs.runtime.durable import boot_identity, fsync_directory
+from gatewayfs.runtime.durable import fsync_directory
 from gatewayfs.runtime.offload import InlineOffload
 from gatewayfs.types import NAME_BYTES_MAX, ROOT_INO
+
+__all__ = ["RebuildReport", "Recovered", "read_recovery", "rebuild"]
 
 WORK = "meta.new"
 
 INODES_PER_TRANSACTION = 500
 
 _replace = msgspec.structs.replace
-
-
-@dataclass
-class Recovered:
-    """What the recovery log and the journal still know."""
-
-    settings: dict[str, bytes] = field(default_factory=dict)
-    inodes: dict[int, Inode] = field(default_factory=dict)
-    """Dirty inodes and the directories above them, by number."""
-    doomed: list[Doomed] = field(default_factory=list)
-    uploads: dict[int, UploadState] = field(default_factory=dict)
-    parked: dict[int, Parked] = field(default_factory=dict)
-    damaged: list[str] = field(default_factory=list)
-    """Records that do not decode, one line each; they are left out."""
-    highest_ino: int = 0
-    """The highest inode number seen anywhere, kept or not."""
-    sequence: int = 0
-    """The last journal frame used."""
-
-    @property
-    def prefix(self) -> str:
-        """The share's prefix in the bucket. Raises CorruptRecord when it is not known."""
-        try:
-            return self.settings["prefix"].decode()
-        except (KeyError, UnicodeDecodeError) as problem:
-            raise CorruptRecord("the recovery log does not name the share's prefix") from problem
 
 
 @dataclass(frozen=True)
@@ -81,24 +55,6 @@ class RebuildReport:
     """Records that could not be read and were left out."""
     old_environment: Path | None
     """Where the former LMDB environment was moved to."""
-
-
-def read_recovery(cache: Path) -> Recovered:
-    """What can be rebuilt in the cache directory ``cache``. Reads only; raises CorruptRecord when there is no log."""
-    if not (cache / RECOVERY).is_dir():
-        raise CorruptRecord(f"{cache / RECOVERY} is missing")
-    records: dict[bytes, bytes | None] = {}
-    found = Recovered()
-    for frame in read_log(cache / RECOVERY):
-        records.update(codec.decode_changes(frame.payload))
-        found.sequence = max(found.sequence, frame.sequence)
-    for sequence, payload in _journal_payloads(cache / JOURNAL, found.sequence):
-        for key, value in codec.decode_changes(payload):
-            if key[:1] in (codec.INODE, codec.DOOMED, codec.UPLOAD, codec.PARKED, codec.SETTING):
-                records[key] = value
-        found.sequence = max(found.sequence, sequence)
-    _sort_out(records, found)
-    return found
 
 
 def rebuild(cache: Path, prefix: str | None = None) -> RebuildReport:
@@ -125,68 +81,6 @@ def rebuild(cache: Path, prefix: str | None = None) -> RebuildReport:
         raise CacheDiskFailed(f"rebuild {cache}: {problem.strerror}") from problem
     finally:
         os.close(lock_fd)
-
-
-# --------------------------------------------------------------------------- reading
-
-
-def _journal_payloads(directory: Path, applied: int) -> Iterator[tuple[int, bytes]]:
-    """(sequence, payload) of the frames after ``applied``; with gaps, rather than nothing, where it is damaged."""
-    replay = Replay(directory, applied, frames.boot_digest(boot_identity()))
-    last = applied
-    try:
-        for frame in replay:
-            last = frame.sequence
-            yield last, frame.payload
-    except CorruptRecord:
-        replay.dropped = 1
-    if not replay.dropped:
-        return
-    for path in segment_paths(directory):
-        data = path.read_bytes()
-        header = frames.decode_header(data)
-        for frame in frames.frames_in(data, header.salt) if header is not None else ():
-            if frame.sequence > last:
-                last = frame.sequence
-                yield last, frame.payload
-
-
-def _sort_out(records: dict[bytes, bytes | None], found: Recovered) -> None:
-    inodes: dict[int, Inode] = {}
-    for key, value in records.items():
-        table = key[:1]
-        if table == codec.INODE:
-            found.highest_ino = max(found.highest_ino, codec.number_at(key, 1))
-        if value is None:
-            continue
-        try:
-            _take_record(key, value, found, inodes)
-        except CorruptRecord as problem:
-            found.damaged.append(str(problem))
-    for inode in inodes.values():
-        current: Inode | None = inode if inode.dirty_since_ns and inode.linked else None
-        while current is not None and current.ino not in found.inodes:
-            found.inodes[current.ino] = current
-            current = inodes.get(current.parent)
-    if ROOT_INO in inodes:
-        found.inodes.setdefault(ROOT_INO, inodes[ROOT_INO])
-
-
-def _take_record(key: bytes, value: bytes, found: Recovered, inodes: dict[int, Inode]) -> None:
-    table = key[:1]
-    if table == codec.INODE:
-        inodes[codec.number_at(key, 1)] = codec.decode_inode(key, value)
-    elif table == codec.DOOMED:
-        found.doomed.append(codec.decode_doomed(key, value))
-    elif table == codec.UPLOAD:
-        found.uploads[codec.number_at(key, 1)] = codec.decode_upload(key, value)
-    elif table == codec.PARKED:
-        found.parked[codec.number_at(key, 1)] = codec.decode_parked(key, value)
-    elif table == codec.SETTING:
-        found.settings[key[1:].decode()] = value
-
-
-# --------------------------------------------------------------------------- writing
 
 
 class _Placer:
@@ -236,8 +130,11 @@ class _Placer:
 
     def _cleared(self, inode: Inode) -> Inode:
         """Directories are listed again; an object has one holder."""
-        if inode.directory is not None and inode.directory.source is not None:
-            inode = _replace(inode, directory=_replace(inode.directory, complete=False, listed_ns=0))
+        if inode.directory is not None:
+            details = _replace(inode.directory, subdirectories=0)  # counted again as they are linked
+            if details.source is not None:
+                details = _replace(details, complete=False, listed_ns=0)
+            inode = _replace(inode, directory=details)
         remote = inode.remote
         if remote is not None:
             if remote.key in self._keys:

@@ -205,6 +205,8 @@ class UploadState(msgspec.Struct, frozen=True, array_like=True, gc=False):
     part_bytes: int
     parts: tuple[UploadPart, ...] = ()
     attempts: tuple[Attempt, ...] = ()
+    creating_ns: int = 0
+    """With an empty ``upload_id``: an upload to ``key`` was asked for then, and its id never arrived."""
 
 
 class Parked(msgspec.Struct, frozen=True, array_like=True, gc=False):

@@ -1,58 +1,24 @@
 """One atomic change of the namespace.
 
-Callers put whole inodes; the entries derived from them (dentry, child, key index, dirty queue, orphans) are kept right
-here, by comparing with the record as it was. Nothing touches the store before the body of the ``with`` statement ends
-without an error; then everything becomes one journal frame and is visible at once. No ``await`` inside: the loop's
-thread is the only one that changes records, so a transaction sees nobody else's half-done work.
+Nothing touches the store before the body of the ``with`` statement ends without an error; then everything becomes one
+journal frame and is visible at once. No ``await`` inside: the loop's thread is the only one that changes records, so a
+transaction sees nobody else's half-done work. What follows from a changed inode is worked out in ``changeset.py``.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from itertools import islice
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-import msgspec
-from sortedcontainers import SortedList
-
-from gatewayfs.errors import CorruptRecord, DirectoryNotEmpty, NotADirectory
 from gatewayfs.meta import codec
-from gatewayfs.meta.overlay import MISSING
-from gatewayfs.meta.reader import Reader
-from gatewayfs.meta.schema import Doomed, Inode, Parked, UploadState
-from gatewayfs.types import ROOT_INO, Ino
+from gatewayfs.meta.changeset import ChangeSet
+from gatewayfs.meta.schema import Doomed, Parked, UploadState
+from gatewayfs.types import Ino
 
 if TYPE_CHECKING:
     from gatewayfs.meta.env import MetaStore
 
-SCAN_KEYS = 64
-"""Up to so many changed keys are scanned (3 us); more are kept sorted, or a page of a listing would take seconds."""
 
-_replace = msgspec.structs.replace
-
-
-@dataclass
-class Counters:
-    """How much of what there is; kept exact by every transaction."""
-
-    inodes: int = 0
-    dirty: int = 0
-    dirty_bytes: int = 0
-    """Sum of the sizes of dirty regular files."""
-    doomed: int = 0
-    orphans: int = 0
-    parked: int = 0
-
-    def add(self, other: "Counters") -> None:
-        self.inodes += other.inodes
-        self.dirty += other.dirty
-        self.dirty_bytes += other.dirty_bytes
-        self.doomed += other.doomed
-        self.orphans += other.orphans
-        self.parked += other.parked
-
-
-class Transaction(Reader):
+class Transaction(ChangeSet):
     """Use as ``with store.transaction() as tx``; see the module's story.
 
     Leaving the ``with`` block raises NoSpace or CacheDiskFailed when the journal cannot take the change, and
@@ -60,22 +26,10 @@ class Transaction(Reader):
     """
 
     def __init__(self, store: "MetaStore") -> None:
-        self._store = store
-        self.prefix = store.prefix
-        self.changes: dict[bytes, bytes | None] = {}
-        self.inodes: dict[int, Inode | None] = {}
-        self.recovery: dict[bytes, bytes | None] = {}
-        self.anchored: set[int] = set()
-        self.counters = Counters()
-        self.callbacks: list[Callable[[], None]] = []
-        self.data_paths: list[str] = []
+        super().__init__(store)
         self.reserved_ino = 0
         """First inode number that is not reserved once this transaction is committed; 0: unchanged."""
-        self._sorted: SortedList | None = None
-        self._suspects: list[tuple[int, bytes]] = []
-        """(inode, D or K key) whose entry another inode took: must not claim it any more at the end."""
-        self._claimed: list[str] = []
-        """Object keys that got a holder or were doomed: never both at the end."""
+        self._store = store
 
     def __enter__(self) -> Self:
         self._store.begin(self)
@@ -86,131 +40,33 @@ class Transaction(Reader):
     ) -> None:
         try:
             if kind is None:
-                self._verify()
+                self.verify()
                 self._store.commit(self)
         finally:
             self._store.end()
 
-    # ----------------------------------------------------------------- reading
-
-    def inode(self, ino: int) -> Inode | None:
-        if ino in self.inodes:
-            return self.inodes[ino]
-        return self._store.inode(ino)
-
-    def raw(self, key: bytes) -> bytes | None:
-        value = self.changes.get(key, MISSING)
-        return self._store.raw(key) if value is MISSING else value
-
-    def keys(self, start: bytes, end: bytes, limit: int) -> list[bytes]:
-        own = self._own_keys(start, end)
-        if not own:
-            return self._store.keys(start, end, limit)
-        # At most len(own) of the store's keys can be deleted here.
-        keys = set(self._store.keys(start, end, limit + len(own)))
-        for key in own:
-            if self.changes[key] is None:
-                keys.discard(key)
-            else:
-                keys.add(key)
-        return sorted(keys)[:limit]
-
-    def _own_keys(self, start: bytes, end: bytes) -> list[bytes]:
-        """Changed keys in a range. Keys are only ever added, so a long transaction is sorted piece by piece."""
-        if len(self.changes) <= SCAN_KEYS:
-            return [key for key in self.changes if start <= key < end]
-        if self._sorted is None:
-            self._sorted = SortedList()
-        if len(self._sorted) < len(self.changes):
-            self._sorted.update(islice(self.changes, len(self._sorted), None))
-        return list(self._sorted.irange(start, end, inclusive=(True, False)))
-
-    # ----------------------------------------------------------------- inodes
-
     def new_ino(self) -> Ino:
         """A number no inode ever had or will have. If this transaction fails, it may come again after a restart."""
         return self._store.allocate_ino(self)
-
-    def put(self, inode: Inode) -> None:
-        """Write a record and everything derived from it.
-
-        ``directory.deepest_bytes`` never shrinks and ``directory.subdirectories`` is counted here, whatever the
-        argument says.
-
-        Raises StaleInode when the parent does not exist, NotADirectory when it is none.
-        """
-        ino = inode.ino
-        previous = self.inode(ino)
-        if previous is None:
-            self.counters.inodes += 1
-        elif previous.directory is not None and inode.directory is not None:
-            deepest = max(previous.directory.deepest_bytes, inode.directory.deepest_bytes)
-            counted = previous.directory.subdirectories
-            if (deepest, counted) != (inode.directory.deepest_bytes, inode.directory.subdirectories):
-                details = _replace(inode.directory, deepest_bytes=deepest, subdirectories=counted)
-                inode = _replace(inode, directory=details)
-        if previous is None or previous.parent != inode.parent or previous.name != inode.name:
-            self._move(previous, inode)
-        old_remote = None if previous is None or previous.remote is None else previous.remote.key
-        new_remote = None if inode.remote is None else inode.remote.key
-        if old_remote != new_remote:
-            self._hold(ino, old_remote, new_remote)
-        self._queue(previous, inode)
-        self._write(previous, inode)
-        if inode.parent:
-            self._bubble(previous, inode)
-        if inode.directory is not None:
-            self._count_subdirectory(0 if previous is None else previous.parent, inode.parent)
-
-    def remove(self, ino: int) -> None:
-        """Forget an inode for good: its record and all that hangs on it.
-
-        Raises StaleInode when there is none, DirectoryNotEmpty when something is still linked below it.
-        """
-        previous = self.require(ino)
-        if previous.is_directory and self.has_children(ino):
-            raise DirectoryNotEmpty(f"inode {ino} has children")
-        if previous.parent:
-            self._unlink(previous)
-            if previous.is_directory:
-                self._count_subdirectory(previous.parent, 0)
-        elif ino != ROOT_INO:
-            self.changes[codec.orphan_key(ino)] = None
-            self.counters.orphans -= 1
-        if previous.remote is not None:
-            self._hold(ino, previous.remote.key, None)
-        if previous.dirty_since_ns:
-            self.changes[codec.dirty_key(previous.dirty_since_ns, ino)] = None
-            self._count_dirty(previous, -1)
-        if self.raw(codec.upload_key(ino)) is not None:
-            self.put_upload(ino, None)
-        self.put_parked(ino, None)
-        self.counters.inodes -= 1
-        raw_key = codec.inode_key(ino)
-        self.changes[raw_key] = self.inodes[ino] = None
-        if previous.dirty_since_ns or self._is_anchored(ino):
-            self.recovery[raw_key] = None
-
-    # ----------------------------------------------------------------- everything else
 
     def doom(self, doomed: Doomed) -> None:
         """Condemn an object that no inode holds (any more, by the end of this transaction)."""
         key = codec.doomed_key(doomed.key)
         if self.raw(key) is None:
             self.counters.doomed += 1
-        self._set_copied(key, codec.encode(doomed))
-        self._claimed.append(doomed.key)
+        self.put_copied(key, codec.encode(doomed))
+        self.claim(doomed.key)
 
     def undoom(self, key: str) -> None:
         """The object is gone, or wanted again. Nothing happens when it was not doomed."""
         raw_key = codec.doomed_key(key)
         if self.raw(raw_key) is not None:
             self.counters.doomed -= 1
-            self._set_copied(raw_key, None)
+            self.put_copied(raw_key, None)
 
     def put_upload(self, ino: int, state: UploadState | None) -> None:
         """Remember (or forget) the multipart upload under way for ``ino``."""
-        self._set_copied(codec.upload_key(ino), None if state is None else codec.encode(state))
+        self.put_copied(codec.upload_key(ino), None if state is None else codec.encode(state))
 
     def put_parked(self, ino: int, parked: Parked | None) -> None:
         """Remember (or forget) why the upload of ``ino`` waits."""
@@ -218,11 +74,11 @@ class Transaction(Reader):
         was = self.raw(key) is not None
         self.counters.parked += (parked is not None) - was
         if was or parked is not None:
-            self._set_copied(key, None if parked is None else codec.encode(parked))
+            self.put_copied(key, None if parked is None else codec.encode(parked))
 
     def put_setting(self, name: str, value: bytes | None) -> None:
         """Write (or delete) a setting."""
-        self._set_copied(codec.setting_key(name), value)
+        self.put_copied(codec.setting_key(name), value)
 
     def after_durable(self, callback: Callable[[], None]) -> None:
         """Call back on the loop's thread once LMDB holds this transaction, synced. Lost by a crash."""
@@ -231,153 +87,3 @@ class Transaction(Reader):
     def needs_data_sync(self, path: str) -> None:
         """The cache file at ``path`` (absolute) must be on disk before this transaction may count after power loss."""
         self.data_paths.append(path)
-
-    # ----------------------------------------------------------------- derived entries
-
-    def _move(self, previous: Inode | None, inode: Inode) -> None:
-        """D, C and O follow (parent, name)."""
-        ino = inode.ino
-        if previous is not None and previous.parent:
-            self._unlink(previous)
-        elif previous is not None and inode.parent:
-            self.changes[codec.orphan_key(ino)] = None
-            self.counters.orphans -= 1
-        if inode.parent:
-            key = codec.dentry_key(inode.parent, inode.name)
-            value = ino.to_bytes(8, "big")
-            taken = self.raw(key)
-            if taken is not None and taken != value:
-                self._suspects.append((int.from_bytes(taken, "big"), key))
-            self.changes[key] = value
-            self.changes[codec.child_key(inode.parent, ino)] = b""
-        elif ino != ROOT_INO and (previous is None or previous.parent):
-            self.changes[codec.orphan_key(ino)] = b""
-            self.counters.orphans += 1
-
-    def _count_subdirectory(self, old_parent: int, new_parent: int) -> None:
-        """A directory went from one parent to another (0: none); st_nlink of both follows."""
-        if old_parent == new_parent:
-            return
-        for ino, change in ((old_parent, -1), (new_parent, 1)):
-            parent = self.inode(ino) if ino else None
-            if parent is not None and parent.directory is not None:
-                details = parent.directory
-                counted = _replace(details, subdirectories=max(0, details.subdirectories + change))
-                self._write(parent, _replace(parent, directory=counted))
-
-    def _unlink(self, previous: Inode) -> None:
-        key = codec.dentry_key(previous.parent, previous.name)
-        if self.raw(key) == previous.ino.to_bytes(8, "big"):
-            self.changes[key] = None
-        self.changes[codec.child_key(previous.parent, previous.ino)] = None
-
-    def _hold(self, ino: int, old: str | None, new: str | None) -> None:
-        """K follows ``remote.key``."""
-        value = ino.to_bytes(8, "big")
-        if old is not None:
-            key = codec.object_key(old)
-            if self.raw(key) == value:
-                self.changes[key] = None
-        if new is not None:
-            key = codec.object_key(new)
-            taken = self.raw(key)
-            if taken is not None and taken != value:
-                self._suspects.append((int.from_bytes(taken, "big"), key))
-            self.changes[key] = value
-            self._claimed.append(new)
-
-    def _queue(self, previous: Inode | None, inode: Inode) -> None:
-        """Q follows ``dirty_since_ns``."""
-        old = 0 if previous is None else previous.dirty_since_ns
-        new = inode.dirty_since_ns
-        if old != new:
-            if old:
-                self.changes[codec.dirty_key(old, inode.ino)] = None
-            if new:
-                self.changes[codec.dirty_key(new, inode.ino)] = b""
-        if previous is not None and old:
-            self._count_dirty(previous, -1)
-        if new:
-            self._count_dirty(inode, 1)
-
-    def _count_dirty(self, inode: Inode, sign: int) -> None:
-        self.counters.dirty += sign
-        if inode.is_regular:
-            self.counters.dirty_bytes += sign * inode.size
-
-    def _bubble(self, previous: Inode | None, inode: Inode) -> None:
-        """Ancestors hear of a longer path below them."""
-        deepest = -1 if inode.directory is None else inode.directory.deepest_bytes
-        if previous is not None and previous.parent == inode.parent and previous.name == inode.name:
-            before = -1 if previous.directory is None else previous.directory.deepest_bytes
-            if before == deepest:
-                return
-        reach = len(inode.name) + 1 + deepest
-        parent = self.require(inode.parent)
-        while True:
-            if parent.ino == inode.ino:
-                # A directory reaches deeper than any directory below it, so a circle never ends the loop earlier.
-                raise CorruptRecord(f"inode {inode.ino} would be below itself")
-            if parent.directory is None:
-                raise NotADirectory(f"inode {parent.ino} cannot have children")
-            if parent.directory.deepest_bytes >= reach:
-                return
-            grown = _replace(parent, directory=_replace(parent.directory, deepest_bytes=reach))
-            self._write(parent, grown)
-            if not parent.parent:
-                return
-            reach += len(parent.name) + 1
-            parent = self.require(parent.parent)
-
-    # ----------------------------------------------------------------- records and their copies
-
-    def _write(self, previous: Inode | None, inode: Inode) -> None:
-        ino = inode.ino
-        key = codec.inode_key(ino)
-        value = codec.encode(inode)
-        self.changes[key] = value
-        self.inodes[ino] = inode
-        if inode.dirty_since_ns or (inode.directory is not None and self._is_anchored(ino)):
-            if not inode.linked:
-                self.recovery[key] = None
-                return
-            self.recovery[key] = value
-            if inode.directory is not None:
-                self.anchored.add(ino)
-            if not self._is_anchored(inode.parent):
-                self._anchor(inode.parent)
-        elif previous is not None and previous.dirty_since_ns:
-            self.recovery[key] = None
-
-    def _anchor(self, ino: int) -> None:
-        """Give the recovery log (and the journal) the directories on the way to a dirty inode."""
-        while ino and not self._is_anchored(ino):
-            directory = self.require(ino)
-            key = codec.inode_key(ino)
-            value = codec.encode(directory)
-            self.changes.setdefault(key, value)
-            self.recovery[key] = value
-            self.anchored.add(ino)
-            ino = directory.parent
-
-    def _is_anchored(self, ino: int) -> bool:
-        return ino in self.anchored or ino in self._store.anchored
-
-    def _set_copied(self, key: bytes, value: bytes | None) -> None:
-        self.changes[key] = self.recovery[key] = value
-
-    def _verify(self) -> None:
-        """Refuse a change that would leave two inodes at one name or key, or condemn an object in use."""
-        for ino, key in self._suspects:
-            inode = self.inode(ino)
-            if inode is None:
-                continue
-            if key[:1] == codec.DENTRY:
-                clash = inode.parent and codec.dentry_key(inode.parent, inode.name) == key
-            else:
-                clash = inode.remote is not None and codec.object_key(inode.remote.key) == key
-            if clash and self.raw(key) != ino.to_bytes(8, "big"):
-                raise CorruptRecord(f"two inodes would share one place: {ino} and the holder of {key!r}")
-        for object_key in self._claimed:
-            if self.raw(codec.doomed_key(object_key)) is not None and self.holder(object_key) is not None:
-                raise CorruptRecord(f"object {object_key!r} would be doomed and in use")

@@ -12,7 +12,7 @@ import pytest
 from gatewayfs.meta import check as check_module
 from gatewayfs.meta import codec
 from gatewayfs.meta.check import check, check_online
-from gatewayfs.meta.schema import Doomed, Inode, Parked, Placement, Remote, UploadState
+from gatewayfs.meta.schema import Directory, Doomed, Inode, Parked, Placement, Remote, UploadState
 from tests.component.meta.stores import make_directory, make_file, new_store, open_store
 
 replace = msgspec.structs.replace
@@ -89,6 +89,11 @@ PLANTS: dict[str, tuple[Plant, str]] = {
     "bad name": (change(FILE, name=b"a/b"), "is no name"),
     "unlinked with a name": (change(ORPHAN, name=b"x"), "in no directory"),
     "directory without its part": (change(DIRECTORY, directory=None), "disagree"),
+    "subdirectories of an empty directory": (
+        change(ORPHAN, mode=stat.S_IFDIR | 0o755, directory=Directory(subdirectories=1)),
+        "subdirectories, it is empty",
+    ),
+    "wrong number of subdirectories": (change(1, directory=Directory(deepest_bytes=9)), "has 0 subdirectories"),
     "file with a target": (change(FILE, target=b"x"), "no symlink"),
     "symlink of another size": (change(ORPHAN, mode=stat.S_IFLNK | 0o777, target=b"abc"), "target of 3 bytes"),
     "negative size": (change(FILE, size=-1), "size -1"),

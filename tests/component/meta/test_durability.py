@@ -13,7 +13,7 @@ import trio
 import trio.testing
 
 from gatewayfs.errors import CacheDiskFailed, CacheDiskFull, NoSpace
-from gatewayfs.meta import committer, writer
+from gatewayfs.meta import committer, syncing, writer
 from gatewayfs.meta.check import check, check_online
 from gatewayfs.meta.env import Limits, MetaStore
 from gatewayfs.meta.journal import segment_paths
@@ -119,7 +119,7 @@ async def test_sync_takes_the_cache_files_along(tmp_path: Path, monkeypatch: pyt
     data = store.directory / "pack"
     data.write_bytes(b"bytes")
     synced: list[str] = []
-    monkeypatch.setattr(committer, "datasync_path", lambda path: synced.append(path) is None)
+    monkeypatch.setattr(syncing, "datasync_path", lambda path: synced.append(path) is None)
     ino = make_file(store, 1, b"a")
     with store.transaction() as tx:
         tx.put(replace(tx.require(ino), size=5))
