@@ -180,6 +180,7 @@ async def _create(
         creating_ns=ctx.clock.time_ns(),
     )
     records.save_upload(ctx.meta, inode.ino, intent)
+    await ctx.secure()
     failpoint(_CREATE_BEFORE)
     try:
         upload_id = await ctx.call(ctx.store.create_multipart(ObjectKey(key), metadata, headers))
