@@ -60,6 +60,9 @@ async def test_odd_keys_appear_or_are_counted(bucket, w, request):
         bucket.put(key, b"1")
     async with w.running():
         await w.list_everything()
+    for key in keys:
+        # DeleteObjects, with which the bucket is emptied, cannot carry control characters in its XML.
+        bucket.s3.delete_object(Bucket=bucket.name, Key=key)
     shown = {"a/", "sp ace+plus%25", "ü", "u\u0308", "&<>'\"", "c\x01control", "\n"}
     assert set(w.names()) == shown & {"a/", *keys}
     assert w.refresh.statistics().unrepresentable == 5 + ("//x" in keys)
