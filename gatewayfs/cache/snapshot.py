@@ -70,7 +70,7 @@ def unchanged(inode: Inode | None, content: Content | None, snapshot: Snapshot) 
 async def _cut(content: Content, inode: Inode, offload: Offloader, part_bytes: int) -> tuple[Body | None, ...]:
     if inode.size == 0:
         return ()
-    if content.in_pack:
+    if content.in_pack or content.buffer is not None:
         return (InlineBody(await content.read(0, inode.size)),)
     sparse = content.sparse
     parts: list[Body | None] = []

@@ -94,7 +94,7 @@ class Reconciler:
             return Blocked(busy.key)
         except StillChanging:
             return Later(CHANGING_S, settle=True)
-        return Later(0.0)
+        return Later(CHANGING_S)
 
     async def _examine_doomed(self, key: str) -> Outcome:
         with self._ctx.keys.hold([key]):

@@ -34,7 +34,7 @@ from gatewayfs.upload.conflicts import their_attributes
 from gatewayfs.upload.context import Context
 from gatewayfs.upload.looking import Unexpected, absorb, guarded, put_attempt
 from gatewayfs.upload.metadata import headers_record, metadata_digest, object_headers, object_metadata
-from gatewayfs.upload.multipart import copy_large, send_large
+from gatewayfs.upload.multipart import StillChanging, copy_large, send_large
 from gatewayfs.upload.plan import Copy, SendContent, SendSmall, content_differs
 
 _PUT_BEFORE = register("upload.put.before", "the attempt is in the journal; nothing was sent")
@@ -52,7 +52,10 @@ async def send_small(ctx: Context, inode: Inode, step: SendSmall) -> None:
 
 
 async def send_content(ctx: Context, ino: int, step: SendContent) -> None:
-    """PUT the bytes of a regular file as they are now, or upload them in parts."""
+    """PUT the bytes of a regular file as they are now, or upload them in parts.
+
+    Raises StillChanging, StoreError, LocalError.
+    """
     cache, part_bytes = ctx.cache, ctx.settings.part_bytes
     inode = ctx.meta.require(ino)
     if cache.writer_count(ino):
@@ -65,10 +68,11 @@ async def send_content(ctx: Context, ino: int, step: SendContent) -> None:
         return
     snapshot = await cache.snapshot(ino, part_bytes)
     now = ctx.meta.inode(ino)
-    if now is None or len(snapshot.parts) > 1 or None in snapshot.parts or not _same_base(inode, now):
+    if now is None or not _same_base(inode, now):
         return
     body = snapshot.parts[0] if snapshot.parts else InlineBody(b"")
-    assert body is not None
+    if len(snapshot.parts) > 1 or body is None:
+        raise StillChanging
     if records.wanted_key(ctx.meta, now) == step.key:
         await _put(ctx, now, step.key, body, step.condition, snapshot.revision)
 

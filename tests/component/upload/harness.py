@@ -327,7 +327,8 @@ class World:
 
     async def close_file(self, number):
         content, writing = self.handles.pop(number)
-        await content.persist()
+        if self.meta.inode(content.ino) is not None:
+            await content.persist()
         content.opens -= 1
         content.writers -= writing
         self.cache.release(content)

@@ -35,6 +35,7 @@ operations = st.one_of(
     st.tuples(st.just("chmod"), names),
     st.tuples(st.just("evict")),
     st.tuples(st.just("open"), names, st.booleans()),
+    st.tuples(st.just("write"), data),
     st.tuples(st.just("close")),
     st.tuples(st.just("wait"), st.sampled_from([0.0, 0.5, 3.0, 70.0])),
     st.tuples(st.just("steps"), st.integers(1, 12)),
@@ -89,6 +90,9 @@ class Program:
         while program:
             operation, *arguments = program.pop(0)
             if operation == "crash":
+                # What was written and neither closed nor synced may be lost; that is not what is tested here.
+                for number in self.open_files:
+                    await self.world.content(number).persist()
                 return False
             await getattr(self, operation)(*arguments)
         return True
@@ -169,6 +173,16 @@ class Program:
         inode = self.world.at(path)
         if inode is not None and inode.is_regular:
             self.open_files.append(self.world.open(path, writing=writing))
+
+    async def write(self, content):
+        """Through an open handle, not yet recorded when it returns."""
+        if self.open_files:
+            live = self.world.content(self.open_files[0])
+            inode = self.world.meta.inode(live.ino)
+            await live.write(live.size, content)
+            if inode.linked:
+                path = next(path for path, other in self.world.paths().items() if other.ino == live.ino)
+                self.model[path] += content
 
     async def close(self):
         if self.open_files:

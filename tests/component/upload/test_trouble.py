@@ -1,0 +1,312 @@
+"""Failures cost the entry that has them time, and nobody else anything; and everything heals by itself."""
+
+import itertools
+
+import pytest
+import trio
+
+from gatewayfs.errors import (
+    CorruptRecord,
+    CredentialsRejected,
+    NoSpace,
+    ObjectArchived,
+    StoreAccessDenied,
+    StoreBusy,
+    StoreRefused,
+    StoreUnreachable,
+)
+from tests.support.faultystore import ANY, FOREVER
+
+
+async def test_a_refused_upload_is_parked_with_its_reason_and_blocks_nobody(world):
+    world.store.fail("put", StoreAccessDenied("no", code="AccessDenied"), key="secret", times=FOREVER)
+    await world.write("secret", b"s")
+    for number in range(30):
+        await world.write(f"f{number}", b"x")
+    async with world.running() as uploader:
+        report = await uploader.drain()
+        status = uploader.status()
+    assert sorted(world.bucket.raw) == sorted(f"f{number}" for number in range(30))
+    assert [(entry.key, entry.parked.code) for entry in report.left] == [("secret", "AccessDenied")]
+    assert [(entry.key, entry.parked.reason) for entry in status.parked] == [("secret", "no")]
+    assert await world.read("secret") == b"s"
+
+
+@pytest.mark.parametrize("how", ["retry", "a change", "time", "a restart"])
+async def test_a_parked_entry_goes_up_after(world, how):
+    world.store.fail("put", StoreAccessDenied("no"), key="a")
+    ino = await world.write("a", b"x")
+    async with world.running() as uploader:
+        await uploader.drain()
+        assert uploader.status().parked
+        if how == "retry":
+            uploader.retry(ino)
+            await trio.sleep(1)
+        elif how == "a change":
+            await world.put("a", b"y")
+            await trio.sleep(10)
+        elif how == "time":
+            await trio.sleep(86_400)
+    if how == "a restart":
+        world.crash()
+        await world.drained()
+    await world.check()
+
+
+@pytest.mark.parametrize("error", [ObjectArchived("in GLACIER"), StoreRefused("too long", code="KeyTooLongError")])
+async def test_what_waiting_cannot_cure_is_parked(world, error):
+    await world.write("a", b"x")
+    world.store.fail("put", error)
+    async with world.running() as uploader:
+        report = await uploader.drain()
+    assert [entry.parked.reason for entry in report.left] == [str(error)]
+
+
+async def test_bytes_that_contradict_their_checksum_are_never_uploaded(world):
+    await world.write("a", b"x")
+    await world.write("b", b"y")
+
+    async def corrupt(_ino, _part_bytes, original=world.cache.snapshot):
+        if _ino == world.need("a").ino:
+            raise CorruptRecord("the pack entry does not match its checksum")
+        return await original(_ino, _part_bytes)
+
+    world.cache.snapshot = corrupt
+    async with world.running() as uploader:
+        report = await uploader.drain()
+    assert [entry.key for entry in report.left] == ["a"]
+    assert list(world.bucket.raw) == ["b"]
+
+
+@pytest.mark.parametrize(
+    "error", [StoreUnreachable("no route"), CredentialsRejected("ExpiredToken")], ids=["no route", "bad keys"]
+)
+async def test_a_store_that_does_not_answer_gets_single_probes_and_everything_drains_when_it_is_back(world, error):
+    async with world.running() as uploader:
+        world.store.fail(ANY, error, times=FOREVER)
+        for number in range(100):
+            await world.write(f"f{number}", b"x")
+        await trio.sleep(3)
+        first = len(world.store.calls)
+        assert first <= world.settings.workers
+        since = uploader.status().unreachable.since_ns
+        await trio.sleep(3600)
+        probes = len(world.store.calls) - first
+        assert 3600 / 300 <= probes <= 60
+        assert uploader.status().unreachable.since_ns == since
+        assert str(error) in uploader.status().unreachable.reason
+        world.store.heal()
+        await trio.sleep(301)
+        assert uploader.status().unreachable is None
+        await trio.sleep(10)
+    await world.check()
+
+
+async def test_a_busy_store_is_asked_again_with_growing_pauses(world):
+    await world.write("a", b"x")
+    world.store.fail("put", StoreBusy("slow down"), times=6)
+    async with world.running() as uploader:
+        times = []
+        perform = world.store.around
+
+        async def timed(call, go):
+            times.append(trio.current_time())
+            return await perform(call, go)
+
+        world.store.around = timed
+        await world.arrived(lambda: world.bucket.raw)
+        assert uploader.status().backing_off == 0
+    pauses = [later - earlier for earlier, later in itertools.pairwise(times)]
+    assert len(pauses) == 6
+    assert all(1 <= pause <= 2 ** (place + 1) + 0.1 for place, pause in enumerate(pauses))
+    assert max(pauses) > 2
+    await world.check()
+
+
+async def test_a_bug_costs_its_entry_a_pause_and_a_traceback(world, caplog):
+    ino = await world.write("a", b"x")
+    await world.write("b", b"y")
+    failures = 3
+    original = world.cache.snapshot
+
+    async def broken(which, part_bytes):
+        nonlocal failures
+        if which == ino and failures:
+            failures -= 1
+            raise ZeroDivisionError("a bug")
+        return await original(which, part_bytes)
+
+    world.cache.snapshot = broken
+    async with world.running() as uploader:
+        await trio.sleep(3)
+        assert "b" in world.bucket.raw
+        await trio.sleep(60)
+        assert "ZeroDivisionError: a bug" in uploader.status().last_errors[0].message
+    await world.check()
+    assert "ZeroDivisionError" in caplog.text
+    assert "Traceback" in caplog.text
+
+
+async def test_a_full_cache_disk_only_delays_what_needs_room(world):
+    await world.write("a", b"A" * 10)
+    await world.write("b", b"B" * 10)
+    await world.drained()
+    world.evict("a")
+    world.evict("b")
+    fetch, full = world.cache.ensure_resident, True
+
+    async def no_room(*arguments):
+        if full:
+            raise NoSpace("the cache is full")
+        await fetch(*arguments)
+
+    world.cache.ensure_resident = no_room
+    world.rename("a", "b", exchange=True)
+    await world.drained()
+    await world.check()
+
+
+async def test_a_file_still_being_written_waits_for_its_close_or_the_longest_settle_time(world):
+    async with world.running():
+        await world.write("a", b"1")
+        number = world.open("a", writing=True)
+        begun = trio.current_time()
+        for _ in range(50):
+            await world.content(number).write(1, b"2")
+            await trio.sleep(1)
+            assert world.bucket.raw == {}
+        await trio.sleep(15)
+        assert world.bucket.raw["a"].data == b"12", "after settle_max a snapshot goes up"
+        assert trio.current_time() - begun < 66
+        await world.content(number).write(2, b"3")
+        await trio.sleep(10)
+        assert world.bucket.raw["a"].data == b"12"
+        await world.close_file(number)
+        await trio.sleep(2.5)
+    await world.check()
+    assert world.bucket.raw["a"].data == b"123"
+
+
+async def test_a_file_changed_every_second_still_goes_up_every_minute(world):
+    async with world.running():
+        for second in range(200):
+            await world.put("a", b"%d" % second)
+            await trio.sleep(1)
+    assert 3 <= world.bucket.count("put") <= 4
+
+
+async def test_a_drain_skips_settle_times_and_ends_although_writing_goes_on(world):
+    async with world.running() as uploader, trio.open_nursery() as nursery:
+        await world.write("a", b"0")
+        await world.write("b", b"b")
+
+        async def write_for_ever():
+            number = 0
+            while True:
+                number += 1
+                await world.put("a", b"%d" % number)
+                await trio.sleep(0.01)
+
+        nursery.start_soon(write_for_ever)
+        begun = trio.current_time()
+        report = await uploader.drain()
+        assert trio.current_time() - begun < 1
+        assert report.complete
+        assert sorted(world.bucket.raw) == ["a", "b"]
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_drain_waits_for_the_store_to_come_back(world):
+    await world.write("a", b"x")
+    world.store.unreachable()
+    async with world.running() as uploader:
+        with trio.move_on_after(1000) as scope:
+            await uploader.drain()
+        assert scope.cancelled_caught
+        assert uploader.progress().entries == 1
+        assert uploader.progress().bytes == 1
+        world.store.heal()
+        uploader.retry(None)
+        assert (await uploader.drain()).complete
+        assert uploader.progress().entries == 0
+    await world.check()
+
+
+async def test_large_files_do_not_hold_up_small_ones_nor_the_other_way_round(make_world):
+    world = make_world(part_bytes=100, small_file_bytes=10)
+    held = world.store.hold("upload_part", times=FOREVER)
+    async with world.running():
+        for number in range(10):
+            await world.write(f"big{number}", b"x" * 1000)
+        await held.reached.wait()
+        for number in range(100):
+            await world.write(f"small{number}", b"x")
+        await trio.sleep(10)
+        assert len(world.bucket.raw) == 100
+        held.release()
+        slow = world.store.hold("put", times=FOREVER)
+        for number in range(100):
+            await world.write(f"more{number}", b"x")
+        await slow.reached.wait()
+        await trio.sleep(10)
+        assert sum(key.startswith("big") for key in world.bucket.raw) == 10
+        slow.release()
+        await trio.sleep(10)
+    await world.check()
+
+
+async def test_bodies_in_flight_stay_within_their_limit(make_world):
+    world = make_world(part_bytes=100, small_file_bytes=10, inflight_bytes_max=250)
+    seen = []
+    perform = world.store.around
+
+    async def watched(call, go):
+        await trio.sleep(0.1)
+        seen.append(world.uploader.status().body_bytes_in_flight)
+        return await perform(call, go)
+
+    world.store.around = watched
+    for number in range(6):
+        await world.write(f"big{number}", b"x" * 1000)
+        await world.write(f"small{number}", b"x" * 90)
+    await world.drained()
+    await world.check()
+    assert 200 <= max(seen) <= 250
+
+
+async def test_nothing_is_sent_from_a_read_only_share(make_world):
+    world = make_world(read_only=True)
+    await world.write("a", b"x")
+    async with world.running():
+        await trio.sleep(1000)
+    assert world.bucket.requests == []
+
+
+async def test_status_names_what_is_in_flight_and_how_old_the_queue_is(world):
+    held = world.store.hold("put")
+    async with world.running() as uploader:
+        await world.write("a", b"12345")
+        await held.reached.wait()
+        world.clock.advance(30)
+        status = uploader.status()
+        assert [(entry.key, entry.doing, entry.size_bytes) for entry in status.in_flight] == [("a", "SendContent", 5)]
+        assert 30 <= status.oldest_age_s < 31
+        assert (status.dirty, status.entries_bytes, status.doomed) == (1, 5, 0)
+        held.release()
+        await uploader.drain()
+        status = uploader.status()
+        assert (status.uploaded_files, status.uploaded_bytes, status.in_flight) == (1, 5, ())
+        assert status.rate_bytes_per_s > 0
+
+
+async def test_after_a_restart_the_queue_is_what_the_records_say(world):
+    for number in range(20):
+        await world.write(f"f{number}", b"x")
+    await world.drained()
+    await world.write("f0", b"changed")
+    world.unlink("f1")
+    world.rename("f2", "g2")
+    world.crash()
+    async with world.running():
+        await trio.sleep(10)
+    await world.check()
