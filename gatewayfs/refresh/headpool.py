@@ -77,14 +77,17 @@ class HeadPool:
             self._read_ahead(self._reading.follow(inode.parent, ino))
         while not self._meta.require(ino).attributes_known:
             await self._demand(ino, until)
-            self._check_there(ino)
+            self._check_there(inode)
 
     async def recheck(self, ino: int) -> None:
         """HEAD again, known or not: bring in what changed at this key. Raises as ``ensure_attributes``."""
         until = trio.current_time() + self._settings.deadline_s
-        self._meta.require(ino)
+        inode = self._meta.require(ino)
+        if (ask := self._asks.get(ino)) is not None and ask.started:
+            with trio.move_on_at(until):
+                await ask.ended.wait()  # its answer may be older than what made the caller doubt
         await self._demand(ino, until)
-        self._check_there(ino)
+        self._check_there(inode)
 
     def prefetch_attributes(self, parent: int, around_ino: int) -> None:
         """Somebody who reads ``parent`` in order is at ``around_ino``: ask ahead. Returns at once."""
@@ -115,10 +118,10 @@ class HeadPool:
         self._pump()
         await ask.wait(lambda: False, until, f"attributes of inode {ino}")
 
-    def _check_there(self, ino: int) -> None:
-        inode = self._meta.inode(ino)
-        if inode is None or not inode.linked:
-            raise NoEntry(f"inode {ino} was removed from the bucket")
+    def _check_there(self, before: Inode) -> None:
+        inode = self._meta.inode(before.ino)
+        if inode is None or (before.linked and not inode.linked):
+            raise NoEntry(f"inode {before.ino} was removed from the bucket")
 
     def _read_ahead(self, inos: list[int]) -> None:
         for ino in inos:
@@ -206,7 +209,7 @@ class HeadPool:
         if inode.is_directory:
             if not inode.dirty_since_ns:
                 inode = records.with_marker(inode, info)
-        elif not inode.dirty_since_ns:
+        elif not inode.dirty_since_ns and inode.linked:
             inode = self._renewed(tx, news, inode, info)
         if not inode.attributes_known:
             inode = records.with_attributes(inode, info, self._applier.defaults)

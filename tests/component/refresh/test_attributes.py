@@ -151,6 +151,42 @@ async def test_recheck_brings_in_what_changed_under_known_attributes(w):
     assert w.path("file").remote.size == 11, "a dirty file's conflict is the uploader's"
 
 
+async def test_recheck_does_not_settle_for_an_answer_that_was_on_its_way_already(w):
+    w.store.foreign_put("file", b"old")
+    answered = trio.Event()
+    async with w.running():
+        await w.refresh.ensure_listed(1)
+        ino = w.path("file").ino
+        w.store.held["head"] = answered.wait
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(w.refresh.ensure_attributes, ino)
+            await trio.testing.wait_all_tasks_blocked()
+            w.store.foreign_put("file", b"newer")
+            nursery.start_soon(w.refresh.recheck, ino)
+            await trio.testing.wait_all_tasks_blocked()
+            answered.set()
+    assert w.path("file").size == 5
+
+
+@pytest.mark.parametrize("replaced", [True, False])
+async def test_an_unlinked_open_file_can_still_be_looked_at(w, replaced):
+    w.store.foreign_put("file", b"old", OURS)
+    async with w.running():
+        await w.refresh.ensure_listed(1)
+        inode = w.path("file")
+        w.cache.opens[inode.ino] = 1
+        with w.meta.transaction() as tx:
+            tx.put(replace(inode, parent=0, name=b""))
+        if replaced:
+            w.store.foreign_put("file", b"another")
+        else:
+            w.store.foreign_delete("file")
+        await w.refresh.ensure_attributes(inode.ino)
+    assert w.meta.require(inode.ino).attributes_known
+    assert w.meta.require(inode.ino).size == 3
+    assert w.cache.rebased == []
+
+
 async def test_an_answer_older_than_our_own_upload_is_not_believed(w):
     """HEAD was answered, then our PUT finished, then HEAD's answer arrived."""
     w.store.foreign_put("file", b"old", {"file-owner": "1"})
