@@ -72,7 +72,7 @@ class ContentCache:
         self._background = background
         disk = Disk(offload)
         self.packs = Packs(directory / "packs", disk, self._punch)
-        self._folder = Folder(directory / "data", meta, background)
+        self.folder = Folder(directory / "data", meta, background)
         self._fetcher = Fetcher(meta, store, self.packs, small_file_bytes, deadline_s)
         self._parts = CacheParts(
             meta=meta,
@@ -80,7 +80,7 @@ class ContentCache:
             disk=disk,
             clock=clock,
             small_file_bytes=small_file_bytes,
-            folder=self._folder,
+            folder=self.folder,
             fetch=self._fetcher.fetch,
             freeing=self._freeing,
         )
@@ -185,7 +185,7 @@ class ContentCache:
     def rebase(self, tx: Transaction, inode: Inode) -> Inode:
         """The object changed under a clean inode: forget the old bytes, in the transaction that records the new object.
 
-        Handles that are open keep the bytes they have; new ones start from the new object.
+        Who has it open goes on with the new object, as if it had been written in place.
         """
         content = self._live.pop(inode.ino, None)
         if content is not None:
@@ -202,7 +202,7 @@ class ContentCache:
 
     def verify(self, inode: Inode) -> str:
         """What is wrong with the bytes a record names, in one line; "" when they are there."""
-        return wrong_with(inode, self.packs, self._folder)
+        return wrong_with(inode, self.packs, self.folder)
 
     async def count_packs(self, inodes: Callable[[int, int], list[Inode]]) -> None:
         """Walk all records once, in slices, so that packs know their live bytes. Runs in the background after start."""
@@ -219,7 +219,7 @@ class ContentCache:
     async def tidy_up(self, inodes: Callable[[int, int], list[Inode]]) -> None:
         """After a start, in the background: count what packs hold, remove files a crash left without a record."""
         await self.count_packs(inodes)
-        if removed := await self._folder.sweep(self._offload, self._live.__contains__):
+        if removed := await self.folder.sweep(self._offload, self._live.__contains__):
             log.info("removed %d cache files that no record names", removed)
 
     def statistics(self) -> CacheStatistics:
@@ -240,7 +240,7 @@ class ContentCache:
     def _freeing(self, ino: int, placement: Placement) -> Callable[[], None]:
         if placement.kind == PLACED_IN_PACK:
             return self.packs.freeing(placement)
-        return lambda: self._folder.remove(ino, placement.pack)
+        return lambda: self.folder.remove(ino, placement.pack)
 
     def _punch(self, file: OpenFile, offset: int, length: int) -> None:
         self._background(lambda: punch_hole(file, offset, length))

@@ -69,6 +69,10 @@ class CacheParts:
     freeing: Callable[[int, Placement], Callable[[], None]]
 
 
+class Superseded(Exception):
+    """A change was meant for bytes that others replaced in the bucket: do it to the inode's present content (internal)."""
+
+
 class Content:
     """Live bytes of one inode; made and counted by ``ContentCache``.
 
@@ -77,7 +81,9 @@ class Content:
         mtime_ns: time of the last change not yet in the record, else None.
         changed: the record does not describe the bytes yet.
         users: everybody who holds this object; opens and writers: open handles, those that may write.
-        stale: the bucket's object was replaced while handles were open: they keep the old bytes, nothing is recorded.
+        stale: others replaced the bucket's object: nothing is recorded any more, and whoever has this open must go on
+            with the inode's new content. (The kernel has one page cache for all of them: old bytes read now would be
+            served to those who opened the new ones.)
     """
 
     def __init__(self, parts: CacheParts, inode: Inode) -> None:
@@ -261,7 +267,9 @@ class Content:
 
     async def _before_change(self) -> None:
         """Rule 1: the record says "changed" before the first byte does."""
-        if not self.frozen or self.stale:
+        if self.stale:
+            raise Superseded(f"inode {self.ino} has other bytes by now")
+        if not self.frozen:
             return
         meta = self._parts.meta
         inode = meta.require(self.ino)
