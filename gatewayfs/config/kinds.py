@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import BeforeValidator
 
@@ -102,6 +103,15 @@ def _endpoint(value: object) -> object:
     return str(text).rstrip("/")
 
 
+def _time_zone(value: object) -> object:
+    try:
+        if not isinstance(value, str) or (value != "UTC" and not ZoneInfo(value).key):
+            raise ValueError
+    except (ValueError, OSError, ZoneInfoNotFoundError):
+        raise ValueError('write a zone that this machine knows, like "Europe/Berlin" or "UTC"') from None
+    return value
+
+
 # Ours to set, or known to break the mount: each with what to do instead.
 _RESERVED_FUSE_OPTIONS = {
     "allow_other": "set mount.allow_other instead",
@@ -132,6 +142,7 @@ def _written_list(value: tuple[str, ...]) -> str:
 
 
 Size = Annotated[int, BeforeValidator(units.parse_size), Kind("size", units.format_size)]
+RateLimit = Annotated[int | None, BeforeValidator(units.parse_rate_limit), Kind("rate", units.format_rate)]
 Duration = Annotated[float, BeforeValidator(units.parse_duration), Kind("duration", units.format_duration)]
 Mode = Annotated[int, BeforeValidator(units.parse_mode), Kind("mode", units.format_mode)]
 Count = Annotated[int, BeforeValidator(_whole_number), Kind("number", str)]
@@ -141,5 +152,6 @@ AbsolutePath = Annotated[Path, BeforeValidator(_absolute_path), Kind("path", str
 ShareName = Annotated[str, BeforeValidator(_share_name), Kind("name", str)]
 BucketName = Annotated[str, BeforeValidator(_bucket), Kind("name", str)]
 Prefix = Annotated[str, BeforeValidator(normalize_prefix), Kind("key prefix", str)]
+TimeZone = Annotated[str, BeforeValidator(_time_zone), Kind("time zone", str)]
 EndpointUrl = Annotated[str, BeforeValidator(_endpoint), Kind("URL", str)]
 FuseOptions = Annotated[tuple[str, ...], BeforeValidator(_fuse_options), Kind("list of text", _written_list)]

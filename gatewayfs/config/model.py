@@ -27,9 +27,11 @@ from gatewayfs.config.kinds import (
     Kind,
     Mode,
     Prefix,
+    RateLimit,
     ShareName,
     Size,
     Text,
+    TimeZone,
 )
 
 _UNIT_SUFFIX = re.compile(r"_(bytes|s)$")
@@ -99,6 +101,15 @@ class UploadOptions(Section):
     guess_mime_type: Flag = Field(True, description="Set the content type of new objects by file name.")
 
 
+class ThrottleOptions(Section):
+    """Bandwidth. What ``gatewayfs throttle`` sets is kept and wins until these values change."""
+
+    upload: RateLimit = Field(None, description="What uploads may send at most.")
+    download: RateLimit = Field(None, description="What downloads may fetch at most.")
+    # Not the machine's zone: the same schedule must mean the same on every gateway unless somebody says otherwise.
+    time_zone: TimeZone = Field("UTC", description="Whose clock the weekly schedule goes by.")
+
+
 class MetadataOptions(Section):
     """Attributes of objects that carry none, and how long answers may be kept or waited for."""
 
@@ -148,6 +159,7 @@ class ShareConfig(Section):
     s3: S3Options
     cache: CacheOptions
     upload: UploadOptions
+    throttle: ThrottleOptions
     metadata: MetadataOptions
     mount: MountOptions
     log: LogOptions

@@ -25,6 +25,9 @@ _BIT_UNITS: dict[str, int] = {f"{letter}bit": 1000**power for power, letter in e
 _DURATION_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 SIZE_HELP = 'write a size like "64MiB", "1.5 GiB", "5MB" or a number of bytes'
+RATE_BYTES_PER_S_MIN = 6400
+"""51,200 bit/s, the smallest limit that AWS's schedules know. Below, single request heads take noticeable time."""
+
 RATE_HELP = 'write a rate like "40Mbit", "5MB/s" or a number of bytes per second'
 DURATION_HELP = 'write a duration like "500ms", "2s", "5m", "1h", "1d" or a number of seconds'
 MODE_HELP = 'write the octal digits in quotes, like "0666"'
@@ -53,6 +56,19 @@ def parse_rate(value: object) -> int:
     if factor is None:
         raise ValueError(RATE_HELP)
     return _whole(number, factor, RATE_HELP)
+
+
+def parse_rate_limit(value: object) -> int | None:
+    """Return bytes per second, None for "off"."""
+    if isinstance(value, str) and value.strip().lower() == "off":
+        return None
+    try:
+        rate = parse_rate(value)
+    except ValueError:
+        raise ValueError(f'{RATE_HELP}, or "off" for no limit') from None
+    if rate < RATE_BYTES_PER_S_MIN:
+        raise ValueError(f'too low; at least {format_rate(RATE_BYTES_PER_S_MIN)}, or "off" for no limit')
+    return rate
 
 
 def parse_duration(value: object) -> float:
@@ -85,6 +101,15 @@ def format_size(value_bytes: int) -> str:
         if value_bytes and value_bytes % factor == 0:
             return f"{value_bytes // factor}{unit}"
     return str(value_bytes)
+
+
+def format_rate(value_bytes_per_s: int) -> str:
+    """The largest unit of bits that divides the number: 5000000 -> "40Mbit"; else bytes."""
+    bits = value_bytes_per_s * 8
+    for unit, factor in (("Gbit", 1000**3), ("Mbit", 1000**2), ("kbit", 1000)):
+        if bits and bits % factor == 0:
+            return f"{bits // factor}{unit}"
+    return str(value_bytes_per_s)
 
 
 def format_duration(value_s: float) -> str:

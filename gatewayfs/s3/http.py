@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from gatewayfs.errors import BadResponse, StoreUnreachable
+from gatewayfs.runtime.throttle import UNTHROTTLED, Passage
 from gatewayfs.s3.wire import Deadline, Expect, NoReply, Reply, Wire
 
 
@@ -54,7 +55,11 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class HttpRequest:
-    """One request, signed. ``chunks`` makes the body anew for every sending; ``length`` is its size in bytes."""
+    """One request, signed.
+
+    ``chunks`` makes the body anew for every sending; ``length`` is its size in bytes. ``passage`` is its way through
+    the bandwidth limits.
+    """
 
     method: str
     target: str
@@ -62,6 +67,7 @@ class HttpRequest:
     chunks: Callable[[], Iterable[bytes | memoryview]] = tuple
     length: int = 0
     replayable: bool = True
+    passage: Passage = UNTHROTTLED
 
 
 class Interruption:
@@ -71,6 +77,10 @@ class Interruption:
         self._mutex = threading.Lock()
         self._sock: socket.socket | None = None
         self._interrupted = False
+
+    @property
+    def interrupted(self) -> bool:
+        return self._interrupted
 
     def interrupt(self) -> bool:
         """Shut the connection. True when there is none yet: then none will be used, nothing more will happen."""
@@ -142,6 +152,7 @@ class ConnectionPool:
         keep = False
         try:
             interruption.attach(wire.sock)
+            wire.passage = request.passage
             try:
                 wire.send((self._head(request), *request.chunks()), deadline)
             except NoReply:

@@ -7,6 +7,7 @@ from typing import TypeVar
 from gatewayfs.errors import BadResponse
 from gatewayfs.runtime.clock import Clock
 from gatewayfs.runtime.offload import Offloader
+from gatewayfs.runtime.throttle import Passage, Throttle
 from gatewayfs.s3.headers import condition_headers, quote_key, quoted_etag
 from gatewayfs.s3.http import Endpoint, Interruption
 from gatewayfs.s3.store import Capabilities, Condition
@@ -39,6 +40,7 @@ class Requests:
         clock: dates the requests.
         timeouts: when requests are given up.
         connections_max: idle connections kept; as many as ``offload`` has threads.
+        throttle: bandwidth limits that bodies keep to; None for a client without any.
     """
 
     def __init__(
@@ -49,8 +51,10 @@ class Requests:
         *,
         timeouts: Timeouts = DEFAULT_TIMEOUTS,
         connections_max: int = 32,
+        throttle: Throttle | None = None,
     ) -> None:
         self._connection = connection
+        self._throttle = throttle or Throttle(connections_max)
         self._offload = offload
         self._transport = Transport(
             connection.endpoint,
@@ -73,8 +77,22 @@ class Requests:
 
     async def _perform(self, call: Call, read: Callable[[Reply], T]) -> T:
         interruption = Interruption()
-        return await self._offload.run(
-            self._transport.perform, call, read, interruption, interrupt=interruption.interrupt
+        passage = self._passage(call, interruption)
+        try:
+            await passage.begin()
+            return await self._offload.run(
+                self._transport.perform, call, read, interruption, passage, interrupt=interruption.interrupt
+            )
+        finally:
+            passage.end()
+
+    def _passage(self, call: Call, interruption: Interruption) -> Passage:
+        """Only what files are made of may be held up; our own XML is as urgent as a call without a body."""
+        body = call.body
+        return self._throttle.passage(
+            lambda: interruption.interrupted,
+            sends_bytes=None if body is None or isinstance(body, bytes) else body.length,
+            receives_bytes=call.moved_bytes or None,
         )
 
     def _condition(self, condition: Condition) -> dict[str, str]:

@@ -10,6 +10,7 @@ from typing import TypeVar
 from gatewayfs.errors import StoreError
 from gatewayfs.runtime.clock import Clock
 from gatewayfs.runtime.offload import thread_clock
+from gatewayfs.runtime.throttle import Passage
 from gatewayfs.s3.bodies import EMPTY_PAYLOAD, Payload, payload_of, read_payload
 from gatewayfs.s3.headers import parse_http_date, quote_key, quote_query
 from gatewayfs.s3.http import ConnectionPool, Endpoint, HttpRequest, Interruption
@@ -106,14 +107,14 @@ class Transport:
     def __repr__(self) -> str:
         return f"<Transport {self.where} {self._region}>"
 
-    def perform(self, call: Call, read: Callable[[Reply], T], interruption: Interruption) -> T:
+    def perform(self, call: Call, read: Callable[[Reply], T], interruption: Interruption, passage: Passage) -> T:
         """Return what ``read`` makes of the successful reply to ``call``.
 
         Raises StoreError, with operation and key filled in; CacheDiskFull and CacheDiskFailed for files.
         """
         attempt = Attempt(call.operation, self.where, self._region, call.key or "")
         try:
-            reply = self._exchange(call, interruption)
+            reply = self._exchange(call, interruption, passage)
             self._note_date(reply)
             if not 200 <= reply.status < 300 or is_error(reply.body) or is_web_page(reply):
                 raise error_of(attempt, reply)
@@ -127,9 +128,9 @@ class Transport:
         """Close the kept connections."""
         self._pool.close()
 
-    def _exchange(self, call: Call, interruption: Interruption) -> Reply:
+    def _exchange(self, call: Call, interruption: Interruption, passage: Passage) -> Reply:
         payload = _payload(call.body)
-        request = self._signed(call, payload)
+        request = self._signed(call, payload, passage)
         timeouts = self._timeouts
         if call.works:
             deadline = Deadline(timeouts.work_s, timeouts.work_s, thread_clock)
@@ -138,7 +139,7 @@ class Transport:
             deadline = Deadline(total_s, timeouts.silence_s, thread_clock)
         return self._pool.exchange(request, call.expect, deadline, interruption)
 
-    def _signed(self, call: Call, payload: Payload) -> HttpRequest:
+    def _signed(self, call: Call, payload: Payload, passage: Passage) -> HttpRequest:
         path = self._endpoint.base_path + (quote_key(call.key) if call.key is not None else "")
         query = quote_query(call.query)
         headers = self._signer.headers(
@@ -152,7 +153,7 @@ class Transport:
         )
         headers["user-agent"] = USER_AGENT
         target = f"{path}?{query}" if query else path
-        return HttpRequest(call.method, target, headers, payload.chunks, payload.length, call.replayable)
+        return HttpRequest(call.method, target, headers, payload.chunks, payload.length, call.replayable, passage)
 
     def _note_date(self, reply: Reply) -> None:
         date = reply.headers.get("date")

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from gatewayfs.errors import BadResponse, StoreUnreachable
+from gatewayfs.runtime.throttle import UNTHROTTLED, Passage
 
 HEAD_BYTES_MAX = 64 * 1024
 ERROR_BODY_BYTES_MAX = 64 * 1024
@@ -29,18 +30,22 @@ Sink = Callable[[memoryview], None]
 
 
 class Deadline:
-    """When to give up: after ``idle_s`` of silence, and ``total_s`` from now altogether, by the clock ``monotonic``."""
+    """When to give up: after ``idle_s`` of silence, and ``total_s`` from now altogether, by the clock ``monotonic``.
 
-    __slots__ = ("_at", "_idle_s", "_monotonic")
+    ``held_up_s`` is added to the total: time that a bandwidth limit took, which is nobody's fault.
+    """
+
+    __slots__ = ("_at", "_idle_s", "_monotonic", "held_up_s")
 
     def __init__(self, total_s: float, idle_s: float, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic
         self._at = monotonic() + total_s
         self._idle_s = idle_s
+        self.held_up_s = 0.0
 
     def next_wait_s(self) -> float:
         """Return how long the next wait may take; raises StoreUnreachable when none may."""
-        left = self._at - self._monotonic()
+        left = self._at + self.held_up_s - self._monotonic()
         if left <= 0:
             raise StoreUnreachable("timed out: the store did not finish in time")
         return min(left, self._idle_s)
@@ -81,6 +86,7 @@ class Wire:
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
+        self.passage: Passage = UNTHROTTLED
         self._buffer = b""
         self._at = 0  # the buffer's first byte nobody has taken yet
 
@@ -94,9 +100,12 @@ class Wire:
         try:
             for chunk in chunks:
                 view = memoryview(chunk)
-                for start in range(0, len(view), SEND_BYTES):
+                while view:
+                    slice_bytes = self.passage.may_send(min(len(view), SEND_BYTES))
+                    deadline.held_up_s = self.passage.waited_s
                     self.sock.settimeout(deadline.next_wait_s())
-                    self.sock.sendall(view[start : start + SEND_BYTES])
+                    self.sock.sendall(view[:slice_bytes])
+                    view = view[slice_bytes:]
         except TimeoutError as error:
             raise StoreUnreachable("timed out while sending") from error
         except (OSError, ValueError) as error:
@@ -210,15 +219,19 @@ class Wire:
         return piece
 
     def _receive(self, deadline: Deadline) -> bytes:
+        room_bytes = self.passage.may_receive(RECEIVE_BYTES)
+        deadline.held_up_s = self.passage.waited_s
         self.sock.settimeout(deadline.next_wait_s())
         try:
-            return self.sock.recv(RECEIVE_BYTES)
+            data = self.sock.recv(room_bytes)
         except TimeoutError as error:
             raise StoreUnreachable("timed out: the store fell silent") from error
         except (OSError, ValueError) as error:
             if self._at < len(self._buffer):
                 raise StoreUnreachable(f"connection lost inside the answer: {error}") from error
             raise NoReply(f"connection lost: {error}") from error
+        self.passage.received(len(data))
+        return data
 
 
 def parse_head(head: bytes) -> Reply:

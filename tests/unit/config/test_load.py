@@ -134,7 +134,7 @@ def test_every_kind_of_mistake_in_a_file_is_one_line_that_names_place_option_val
         ("cache.capacity=1G", "--set: cache.capacity is not an option; [cache] has cache.directory, cache.small_file"),
         (
             "xyzzy=1",
-            "--set: xyzzy is not an option; the sections are share, s3, cache, upload, metadata, mount, log",
+            "--set: xyzzy is not an option; the sections are share, s3, cache, upload, throttle, metadata, mount, log",
         ),
         ("upload.settle", "--set upload.settle: a value is missing; write --set option=value"),
         ("upload.part_size=1MiB", '--set upload.part_size = "1MiB": too small; at least 5MiB'),
