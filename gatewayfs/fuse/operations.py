@@ -190,11 +190,11 @@ class Operations(pyfuse3.Operations):
         self, parent: int, name: bytes, mode: int, flags: int, ctx: pyfuse3.RequestContext
     ) -> tuple[pyfuse3.FileInfo, pyfuse3.EntryAttributes]:
         inode, handle = await self._fs.files.create(parent, name, mode, flags, _caller(ctx))
-        return _opened(handle), self._entry(inode)
+        return _opened(handle), self._entry(self._fs.attributes.live(inode))
 
     @guarded
     async def open(self, inode: int, flags: int, ctx: pyfuse3.RequestContext) -> pyfuse3.FileInfo:
-        return _opened(await self._fs.files.open(inode, flags))
+        return _opened(await self._fs.files.open(inode, flags, _caller(ctx)))
 
     @guarded
     async def read(self, fh: int, off: int, size: int) -> bytes:

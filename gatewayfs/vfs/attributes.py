@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from gatewayfs.cache.live import Superseded
 from gatewayfs.errors import NoAttribute, NoSpace, NotSupported
 from gatewayfs.meta.schema import Directory, Inode
 from gatewayfs.s3.attributes import PosixAttributes, encode, metadata_size_bytes
@@ -77,13 +78,17 @@ class Attributes:
 
     async def _resize(self, ino: int, size: int) -> None:
         share = self._share
-        inode = share.regular(ino)
-        with share.cache.using(inode) as content:
-            await content.truncate(size)
-            if not content.writers:
-                # truncate(2) on a file nobody writes to: acknowledged when it returns, so it must survive now.
-                await content.persist()
-        share.notice(ino)
+        while True:
+            with share.cache.using(share.regular(ino)) as content:
+                try:
+                    await content.truncate(size)
+                except Superseded:
+                    continue
+                if not content.writers:
+                    # truncate(2) on a file nobody writes to: acknowledged when it returns, so it must survive now.
+                    await content.persist()
+            share.notice(ino)
+            return
 
     # ------------------------------------------------------------------ extended attributes
 
@@ -162,6 +167,14 @@ def _changed(inode: Inode, changes: Changes, now_ns: int) -> Inode:
         dirty_since_ns=inode.dirty_from(now_ns),
         directory=_explicit(inode),
     )
+
+
+def without_privileges(inode: Inode, now_ns: int) -> Inode | None:
+    """The record of a file somebody without privileges cut off: setuid and setgid bits go. None: it has none."""
+    taken = stat.S_ISUID | (stat.S_ISGID if inode.mode & stat.S_IXGRP else 0)
+    if not inode.mode & taken:
+        return None
+    return _changed(inode, Changes(mode=inode.mode & ~taken), now_ns)
 
 
 def _explicit(inode: Inode) -> Directory | None:

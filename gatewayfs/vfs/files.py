@@ -12,10 +12,12 @@ from dataclasses import dataclass
 
 from gatewayfs.cache.content import Content
 from gatewayfs.cache.fetch import BucketMovedOn
+from gatewayfs.cache.live import Superseded
 from gatewayfs.errors import BadHandle, EntryExists, FsError, IsADirectory, NoEntry, Unavailable
 from gatewayfs.meta.schema import Inode
+from gatewayfs.vfs.attributes import without_privileges
 from gatewayfs.vfs.namespace import Namespace
-from gatewayfs.vfs.share import Caller, Share
+from gatewayfs.vfs.share import ROOT, Caller, Share
 
 
 @dataclass(slots=True)
@@ -40,7 +42,7 @@ class Files:
     def __repr__(self) -> str:
         return f"<Files {len(self._handles)} open>"
 
-    async def open(self, ino: int, flags: int) -> int:
+    async def open(self, ino: int, flags: int, caller: Caller = ROOT) -> int:
         """Open a file; returns the handle. Raises IsADirectory, StaleInode, Unavailable, and what truncation raises."""
         inode = await self._share.known(self._share.regular(ino))
         if not stat.S_ISREG(inode.mode):
@@ -48,13 +50,27 @@ class Files:
         handle = self._opened(inode, flags)
         if flags & os.O_TRUNC and handle.writable:
             try:
-                await handle.content.truncate(0)
-                await handle.content.persist()
+                await self._empty(handle, caller)
             except BaseException:
                 self._forget(handle)
                 raise
             self._share.notice(ino)
         return handle.number
+
+    async def _empty(self, handle: Handle, caller: Caller) -> None:
+        """O_TRUNC, which no setattr announces: the setuid and setgid bits are ours to take away, too."""
+        while True:
+            content = self._present(handle).content
+            try:
+                await content.truncate(0)
+                break
+            except Superseded:
+                continue
+        await content.persist()
+        inode = self._share.meta.require(content.ino)
+        if caller.uid != 0 and (changed := without_privileges(inode, self._share.clock.time_ns())) is not None:
+            with self._share.meta.transaction() as tx:
+                tx.put(changed)
 
     async def create(self, parent: int, name: bytes, mode: int, flags: int, caller: Caller) -> tuple[Inode, int]:
         """open(2) with O_CREAT: the new (or, without O_EXCL, existing) file and its handle."""
@@ -66,7 +82,8 @@ class Files:
             inode = await self._share.find_known(parent, name)
             if inode.is_directory:
                 raise IsADirectory(name.decode(errors="replace")) from None
-            return inode, await self.open(inode.ino, flags)
+            number = await self.open(inode.ino, flags, caller)
+            return self._share.meta.require(inode.ino), number
         return inode, self._opened(inode, flags).number
 
     async def read(self, number: int, offset: int, length: int) -> bytes:
@@ -75,7 +92,7 @@ class Files:
         Raises:
             Unavailable: the bytes are only in the bucket, which does not answer, or holds another object by now.
         """
-        handle = self._handle(number)
+        handle = self._present(self._handle(number))
         try:
             return await handle.content.read(offset, length)
         except BucketMovedOn as moved:
@@ -86,8 +103,13 @@ class Files:
         handle = self._handle(number)
         if not handle.writable:
             raise BadHandle("not open for writing")
-        await handle.content.write(handle.content.size if handle.append else offset, data)
-        return len(data)
+        while True:
+            content = self._present(handle).content
+            try:
+                await content.write(content.size if handle.append else offset, data)
+                return len(data)
+            except Superseded:
+                continue
 
     async def flush(self, number: int) -> None:
         """close(2) of one descriptor: everything written so far survives kill -9."""
@@ -141,15 +163,14 @@ class Files:
         content.opens -= 1
         content.writers -= handle.writable
         inode = share.meta.inode(content.ino)
-        orphan = inode is not None and not inode.linked and not content.opens
         share.cache.release(content)
-        if orphan:
+        if inode is not None and not inode.linked and not share.cache.open_count(content.ino):
             share.remove_orphan(content.ino)
 
     async def _read_again(self, handle: Handle, offset: int, length: int, moved: BucketMovedOn) -> bytes:
         """The object is not the one we knew. A handle that has not read yet may start with the new one."""
         content = handle.content
-        if content.served or content.changed or content.stale or content.opens > 1:
+        if content.served or content.changed or content.opens > 1:
             raise Unavailable(f"changed in the bucket while it was being read: {moved}; open it again") from moved
         try:
             await self._share.refresh.recheck(content.ino)
@@ -162,6 +183,12 @@ class Files:
             return await handle.content.read(offset, length)
         except BucketMovedOn as again:
             raise Unavailable(f"keeps changing in the bucket: {again}") from again
+
+    def _present(self, handle: Handle) -> Handle:
+        """The handle, on the present bytes of its file. Raises StaleInode when others removed it."""
+        if handle.content.stale:
+            self._move(handle, self._share.cache.acquire(self._share.meta.require(handle.content.ino)))
+        return handle
 
     def _move(self, handle: Handle, content: Content) -> None:
         """The handle goes on with another generation of the file's bytes."""

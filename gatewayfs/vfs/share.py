@@ -27,6 +27,9 @@ class Caller:
     gid: int = 0
 
 
+ROOT = Caller()
+
+
 @dataclass(frozen=True, slots=True)
 class Share:
     """The parts of one mounted share.
