@@ -18,7 +18,7 @@ import pytest
 
 from tests.conftest import FAILED_KEY
 from tests.support.gateway import STUCK_S, Gateway, Gateways
-from tests.support.s3server import fresh_bucket
+from tests.support.s3server import Bucket, fresh_bucket
 
 _numbers = itertools.count(1)
 
@@ -37,6 +37,13 @@ class LastingGateways(Gateways):
 
 
 @pytest.fixture(scope="module")
+def shared_bucket(moto_endpoint: str) -> Iterator[Bucket]:
+    """A bucket shared by the tests of a module."""
+    with fresh_bucket(moto_endpoint) as bucket:
+        yield bucket
+
+
+@pytest.fixture(scope="module")
 def daemons() -> Iterator[LastingGateways]:
     """Daemons of a module, in a place other users may reach (pytest's tmp_path is the owner's alone)."""
     with tempfile.TemporaryDirectory(prefix="gwfs-mount-") as name:
@@ -47,10 +54,9 @@ def daemons() -> Iterator[LastingGateways]:
 
 
 @pytest.fixture(scope="module")
-def mounted(moto_endpoint: str, daemons: LastingGateways) -> Iterator[Gateway]:
-    """An empty bucket, mounted, shared by the tests of a module."""
-    with fresh_bucket(moto_endpoint) as bucket:
-        yield daemons.mount(bucket)
+def mounted(shared_bucket: Bucket, daemons: LastingGateways) -> Gateway:
+    """That bucket, mounted. (Daemons end before their bucket goes: fixtures end in reverse order.)"""
+    return daemons.mount(shared_bucket)
 
 
 @pytest.fixture

@@ -1,0 +1,70 @@
+"""Random programs against the model. A failure prints the shortest program found; it then moves to test_regressions.py."""
+
+import os
+
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from tests.sim import steps
+from tests.sim.posixmodel import DIRECTORY, FIFO, SYMLINK
+from tests.sim.program import perform
+from tests.sim.world import PART_BYTES, SMALL_FILE_BYTES
+
+EXAMPLES = int(os.environ.get("GATEWAYFS_SIM_EXAMPLES", "150"))
+"""Of a normal run, some 20 s; nightly runs want thousands."""
+
+names = st.sampled_from([b"a", b"b", b"c", "é".encode()])
+numbers = st.integers(0, 7)
+slots = st.integers(0, 2)
+offsets = st.sampled_from([0, 1, SMALL_FILE_BYTES - 1, SMALL_FILE_BYTES, PART_BYTES, 3 * PART_BYTES])
+lengths = st.sampled_from([1, 10, SMALL_FILE_BYTES, SMALL_FILE_BYTES + 1, 2 * PART_BYTES + 7])
+sizes = st.sampled_from([0, 1, 40, SMALL_FILE_BYTES, SMALL_FILE_BYTES + 1, 2 * PART_BYTES, 1000])
+turns = st.integers(1, 30)
+operations = st.sampled_from(["put", "copy", "delete", "create_multipart", "upload_part", "complete_multipart", "head"])
+
+posix = st.one_of(
+    st.builds(steps.Create, numbers, names, slots, st.booleans(), st.booleans()),
+    st.builds(steps.Open, numbers, slots, st.booleans(), st.booleans()),
+    st.builds(steps.Write, slots, offsets, lengths, st.sampled_from([65, 66, 67])),
+    st.builds(steps.Write, slots, offsets, lengths, st.sampled_from([65, 66, 67])),
+    st.builds(steps.Read, slots, offsets, lengths),
+    st.builds(steps.Sync, slots, st.booleans()),
+    st.builds(steps.Close, slots),
+    st.builds(steps.Truncate, numbers, sizes),
+    st.builds(steps.Make, st.sampled_from([DIRECTORY, SYMLINK, FIFO, DIRECTORY]), numbers, names),
+    st.builds(steps.Remove, numbers, st.booleans()),
+    st.builds(steps.Rename, numbers, numbers, names, st.booleans(), st.booleans()),
+    st.builds(steps.Rename, numbers, numbers, names),
+    st.builds(
+        steps.SetAttributes,
+        numbers,
+        st.sampled_from([None, 0o600, 0o755, 0o1777]),
+        st.sampled_from([None, 0, 4321]),
+        st.sampled_from([None, 1, 1_234_567_890_123_456_789]),
+    ),
+    st.builds(steps.Xattr, numbers, st.sampled_from([b"user.a", b"user.b"]), st.sampled_from([None, b"", b"v", b"\xff"])),
+)
+around = st.one_of(
+    st.builds(steps.Breathe, turns),
+    st.builds(steps.Wait, st.sampled_from([0.5, 3.0, 100.0])),
+    st.builds(steps.Drain),
+    st.builds(steps.StartDrain, turns),
+    st.builds(steps.Restart, st.booleans()),
+    st.builds(steps.Evict, numbers),
+    st.builds(steps.Disconnect),
+    st.builds(steps.Trouble, operations, st.booleans(), st.integers(0, 3)),
+    st.builds(steps.ForeignPut, numbers, names, lengths, st.sampled_from([None, 0o600, 0o640])),
+    st.builds(steps.ForeignDelete, numbers),
+)
+
+
+@settings(
+    max_examples=EXAMPLES,
+    report_multiple_bugs=False,
+    deadline=None,
+    phases=[Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink],
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+@given(st.lists(st.one_of(posix, posix, around), min_size=1, max_size=40))
+def test_every_program_does_what_posix_says_and_ends_in_the_bucket(program: list[steps.Step]) -> None:
+    perform(program)
