@@ -70,7 +70,7 @@ class CacheParts:
 
 
 class Superseded(Exception):
-    """A change was meant for bytes that others replaced in the bucket: do it to the inode's present content (internal)."""
+    """The bytes a change was meant for were replaced in the bucket: do it to the present ones (internal)."""
 
 
 class Content:
@@ -206,6 +206,20 @@ class Content:
         async with _quick(self._mutex):
             if not self._recorded():
                 self._record()
+
+    async def freeze(self) -> int:
+        """Record the bytes as they are; the first change after this raises the revision first. Returns a serial number.
+
+        Nobody is in the middle of a write here: one that had raised the revision and not yet written would go on
+        under a revision that the bucket is about to get without it.
+        """
+        async with _quick(self._mutex):
+            if not self._recorded():
+                self._record()
+            self.frozen = True
+            self.lowest_change = UNCHANGED
+            self.snapshots += 1
+            return self.snapshots
 
     def persist_residence(self) -> None:
         """Record which bytes have been fetched; losing this only costs a second download."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import xxhash
 
-from gatewayfs.cache.live import UNCHANGED, Content
+from gatewayfs.cache.live import Content
 from gatewayfs.meta.env import MetaStore
 from gatewayfs.meta.schema import Inode
 from gatewayfs.runtime.disk import OpenFile
@@ -45,11 +45,7 @@ async def take(content: Content, meta: MetaStore, offload: Offloader, part_bytes
         StaleInode: unlinked meanwhile. LocalError: the cache disk does not give the bytes.
     """
     while True:
-        await content.persist()
-        content.frozen = True
-        content.lowest_change = UNCHANGED
-        content.snapshots += 1
-        serial = content.snapshots
+        serial = await content.freeze()
         inode = meta.require(content.ino)
         parts = await _cut(content, inode, offload, part_bytes)
         snapshot = Snapshot(inode.content_revision, inode.size, parts, serial)
