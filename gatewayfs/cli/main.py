@@ -19,6 +19,7 @@ VERBS = {
     "status": "what a gateway is doing: cache, queue, transfers, problems",
     "drain": "upload everything now; with --wait return when it is in the bucket",
     "refresh-cache": "look again what is in the bucket, where others changed it",
+    "throttle": "bandwidth limits and their weekly schedule",
     "check": "whether records, cache files and queue agree",
     "recover": "rebuild changed files from a cache directory whose records are lost",
     "doctor": "whether this machine, its cache disk and the bucket are fit for a gateway",

@@ -12,6 +12,9 @@ STATISTICS = "statistics"
 DRAIN = "drain"
 REFRESH = "refresh"
 CHECK = "check"
+THROTTLE = "throttle"
+THROTTLE_SET = "throttle-set"
+THROTTLE_SCHEDULE = "throttle-schedule"
 STOP = "stop"
 
 
@@ -70,6 +73,42 @@ class RefreshArguments(TypedDict, total=False):
 class CheckResult(TypedDict, total=False):
     problems: list[str]
     """One line each; empty when records, cache files and queue agree. Further keys are counts of what was looked at."""
+
+
+class ThrottleState(TypedDict, total=False):
+    """One direction."""
+
+    limit_bytes_per_s: int | None
+    """What counts now; None: no limit."""
+    limit_from: str | None
+    """configuration, set, or schedule"""
+    rate_bytes_per_s: float
+    """Mean over the last ten seconds, heads of requests included."""
+    total_bytes: int
+
+
+class ThrottleResult(TypedDict, total=False):
+    """Answers all three calls. THROTTLE has no arguments."""
+
+    upload: ThrottleState
+    download: ThrottleState
+    interval: str | None
+    """The one in effect."""
+    time_zone: str
+    intervals: list[dict[str, Any]]
+    """As AWS Storage Gateway writes them (``runtime.weekly``)."""
+
+
+class ThrottleSetArguments(TypedDict, total=False):
+    """null: no limit; absent: as it is."""
+
+    upload_bytes_per_s: int | None
+    download_bytes_per_s: int | None
+
+
+class ThrottleScheduleArguments(TypedDict):
+    intervals: list[dict[str, Any]]
+    """The whole new schedule; empty removes it."""
 
 
 class StopArguments(TypedDict, total=False):

@@ -15,6 +15,7 @@ import trio
 from gatewayfs.cache.content import ContentCache
 from gatewayfs.config import ShareConfig
 from gatewayfs.conflict import Policy
+from gatewayfs.daemon.throttling import Throttling
 from gatewayfs.fuse.notify import KernelNotifier
 from gatewayfs.fuse.operations import Operations
 from gatewayfs.meta.env import MetaStore
@@ -24,6 +25,7 @@ from gatewayfs.refresh.settings import RefreshSettings
 from gatewayfs.runtime.clock import Clock, SystemClock
 from gatewayfs.runtime.offload import Offload
 from gatewayfs.runtime.randomness import generator
+from gatewayfs.runtime.throttle import Throttle
 from gatewayfs.s3.attributes import ShareDefaults
 from gatewayfs.s3.boto import StoreOptions, resolve
 from gatewayfs.s3.capabilities import probe
@@ -60,6 +62,7 @@ class Parts:
     filesystem: Filesystem
     notifier: KernelNotifier
     operations: Operations
+    throttling: Throttling
     disk_offload: Offload
 
 
@@ -96,7 +99,13 @@ def open_store(config: ShareConfig, clock: Clock) -> HttpObjectStore:
             ca_bundle=str(options.ca_bundle or ""),
         ),
     )
-    return HttpObjectStore(connection, Offload(options.connections), clock, connections_max=options.connections)
+    return HttpObjectStore(
+        connection,
+        Offload(options.connections),
+        clock,
+        connections_max=options.connections,
+        throttle=Throttle(options.connections),
+    )
 
 
 def share_defaults(config: ShareConfig) -> ShareDefaults:
@@ -175,6 +184,7 @@ def build(
         filesystem=filesystem,
         notifier=notifier,
         operations=Operations(filesystem, config.metadata.kernel_timeout_s),
+        throttling=Throttling(http.throttle, meta, clock, config.throttle),
         disk_offload=disk_offload,
     )
 

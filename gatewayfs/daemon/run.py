@@ -130,6 +130,7 @@ async def _serve(parts: Parts, background: Background, mountpoint: Path, ready: 
         service = Service(parts, mountpoint, entry.started, stop, nursery)
         nursery.start_soon(background.run)
         nursery.start_soon(parts.notifier.run)
+        nursery.start_soon(parts.throttling.run)
         nursery.start_soon(_signals, stop)
         await nursery.start(parts.meta.run)
         await nursery.start(parts.refresh.run)

@@ -57,6 +57,7 @@ class Service:
             calls.REFRESH: self.refresh,
             calls.CHECK: self.check,
             calls.STOP: self.stop,
+            **self._parts.throttling.handlers(),
         }
 
     async def status(self, _args: dict[str, Any], _progress: Tell) -> dict[str, Any]:
@@ -91,6 +92,7 @@ class Service:
                 "capabilities": _plain(parts.http.capabilities),
                 **_plain(store),
             },
+            "throttle": parts.throttling.status(),
             "metadata": {**_plain(meta), **_plain(refresh)},
             "problems": problems(upload, meta, refresh, disk.f_bavail * disk.f_frsize),
         }

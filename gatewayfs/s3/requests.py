@@ -54,7 +54,7 @@ class Requests:
         throttle: Throttle | None = None,
     ) -> None:
         self._connection = connection
-        self._throttle = throttle or Throttle(connections_max)
+        self.throttle = throttle or Throttle(connections_max)
         self._offload = offload
         self._transport = Transport(
             connection.endpoint,
@@ -89,7 +89,7 @@ class Requests:
     def _passage(self, call: Call, interruption: Interruption) -> Passage:
         """Only what files are made of may be held up; our own XML is as urgent as a call without a body."""
         body = call.body
-        return self._throttle.passage(
+        return self.throttle.passage(
             lambda: interruption.interrupted,
             sends_bytes=None if body is None or isinstance(body, bytes) else body.length,
             receives_bytes=call.moved_bytes or None,
