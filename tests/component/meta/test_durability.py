@@ -280,6 +280,37 @@ async def test_when_neither_journal_nor_lmdb_can_promise_sync_says_so(tmp_path: 
     assert names(open_store(crashed_copy(store, tmp_path / "b"))) == [b"a"]
 
 
+async def test_a_commit_begun_before_the_fdatasync_failed_settles_nothing(tmp_path: Path) -> None:
+    offload = HeldOffload()
+    store = new_store(tmp_path / "a", offload=offload)
+    offload.hold("commit")
+    refused = []
+
+    async def sync() -> None:
+        try:
+            await store.sync()
+        except CacheDiskFailed as problem:
+            refused.append(problem)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(store.checkpoint)
+        await offload.reached("commit")
+        make_file(store, 1, b"after the freeze")
+        arm("meta.sync.before=error,meta.commit.before:2=error")
+        nursery.start_soon(sync)
+        await somebody_waits(store)
+        offload.release("commit")
+    assert refused
+    await store.sync()
+    assert store.statistics().applied_sequence == store.statistics().sequence
+
+
+async def somebody_waits(store: MetaStore) -> None:
+    """Until somebody waits for the commit under way to end."""
+    while not store._committer._committing.statistics().tasks_waiting:
+        await trio.lowlevel.checkpoint()
+
+
 async def test_bytes_the_disk_lost_end_all_promises_until_a_restart(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -425,6 +456,7 @@ def test_closing_and_opening_leaves_an_empty_journal(tmp_path: Path) -> None:
     store.close()
     again = open_store(tmp_path / "a")
     assert again.statistics().replayed == 0
+    assert len(segment_paths(tmp_path / "a" / "journal")) == 1
     assert names(again) == [b"a"]
     again.close()
 

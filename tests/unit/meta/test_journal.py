@@ -163,7 +163,7 @@ def test_a_failed_append_leaves_nothing(
 
     monkeypatch.setattr(os, "pwrite", half)
     with pytest.raises(kind):
-        target.append(b"%016d" % 4 + PAYLOAD[16:], False)
+        target.append(b"%016d" % 4 + PAYLOAD[16:] + b"1", False)  # 7 bytes of padding: what was written is whole
     assert replay(tmp_path)[0] == [1, 2, 3]
     fill(target, 1)
     assert replay(tmp_path)[0] == [1, 2, 3, 4]
