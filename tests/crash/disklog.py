@@ -1,10 +1,11 @@
 """What a power loss may leave of a disk, from the record of what was done to it (``powerloss.c``).
 
 ``Disk`` replays the record. For every file it keeps the bytes that an fsync made safe and the changes since; for every
-directory the names that an fsync of the *directory* made safe and the changes since. ``materialise`` then writes out one
-of the many states the machine may come up with: of the changes since the last fsync each 4 KiB page is there as of some
-moment of its own, so later writes may have survived and earlier ones not; a file's length is as of some other moment;
-now and then a page is torn between two sectors. Names of one directory appear and vanish in order, up to some moment.
+directory the names that an fsync of the *directory* made safe and the changes since. ``materialise`` then writes out
+one of the many states the machine may come up with: of the changes since the last fsync each 4 KiB page is there as of
+some moment of its own, so later writes may have survived and earlier ones not; a file's length is as of some other
+moment; now and then a page is torn between two sectors. Names of one directory appear and vanish in order, up to some
+moment.
 
 This is harsher than any one file system: ext4 and XFS also make a new file's name durable when the file is fsynced.
 """
@@ -207,7 +208,8 @@ class Disk:
         elif kind == Kind.UNKNOWN:
             name = next((path for path, inode in self._names.items() if inode == operation.inode), "?")
             # LMDB's lock file is shared memory between processes and is made anew by the first of them.
-            assert operation.path == "mmap" and name.endswith("/lock.mdb"), f"not understood: {operation} on {name}"
+            understood = operation.path == "mmap" and name.endswith("/lock.mdb")
+            assert understood, f"not understood: {operation} on {name}"
             self._volatile.add(operation.inode)
         else:
             self._name(operation)

@@ -49,6 +49,7 @@ from tests.crash.steps import (
 
 EXCHANGE = 2
 XATTR = b"user."
+ROOT = Caller(0, 0)
 
 
 def touched(step: Step) -> list[str]:
@@ -289,34 +290,34 @@ class VfsDriver:
         )
 
     async def perform(self, step: Step) -> None:
-        fs, caller = self._fs, Caller(0, 0)
+        fs = self._fs
         above, name = await self._ino(parent(step.path)), step.path.rpartition("/")[2].encode()
         match step:
             case Put():
                 data = payload(step.seed, step.length)
                 flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
-                _, handle = await fs.files.create(above, name, 0o644, flags, caller)
+                _, handle = await fs.files.create(above, name, 0o644, flags, ROOT)
                 pieces = [(at, data[at : at + step.chunk]) for at in range(0, len(data), step.chunk)]
                 await self._write_and_close(handle, pieces, step.sync)
             case Patch():
-                handle = await fs.files.open(await self._ino(step.path), os.O_RDWR)
+                handle = await fs.files.open(await self._ino(step.path), os.O_RDWR, ROOT)
                 pieces = [(piece.offset, payload(piece.seed, piece.length)) for piece in step.pieces]
                 await self._write_and_close(handle, pieces, step.sync)
             case Rename():
                 new_above, new_name = await self._ino(parent(step.new)), step.new.rpartition("/")[2].encode()
                 await fs.renaming.rename(above, name, new_above, new_name, no_replace=False, exchange=step.exchange)
             case Mkdir():
-                await fs.names.mkdir(above, name, step.mode, caller)
+                await fs.names.mkdir(above, name, step.mode, ROOT)
             case Rmdir():
                 await fs.names.rmdir(above, name)
             case Unlink():
                 await fs.names.unlink(above, name)
             case Symlink():
-                await fs.names.symlink(above, name, step.target.encode(), caller)
+                await fs.names.symlink(above, name, step.target.encode(), ROOT)
             case Sync():
-                await self._write_and_close(await fs.files.open(await self._ino(step.path), os.O_RDWR), [], True)
+                await self._write_and_close(await fs.files.open(await self._ino(step.path), os.O_RDWR, ROOT), [], True)
             case Orphan():
-                handle = await fs.files.open(await self._ino(step.path), os.O_RDWR)
+                handle = await fs.files.open(await self._ino(step.path), os.O_RDWR, ROOT)
                 await fs.names.unlink(above, name)
                 await self._write_and_close(handle, [(0, payload(step.seed, step.length))], False)
             case _:
@@ -347,7 +348,7 @@ class VfsDriver:
         return ino
 
     async def _read(self, inode: Inode) -> bytes:
-        handle = await self._fs.files.open(inode.ino, os.O_RDONLY)
+        handle = await self._fs.files.open(inode.ino, os.O_RDONLY, ROOT)
         pieces = []
         while piece := await self._fs.files.read(handle, sum(map(len, pieces)), 1 << 20):
             pieces.append(piece)

@@ -8,24 +8,19 @@ import ctypes
 import logging
 import pickle
 import random
+import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import trio
 
 from gatewayfs.meta import committer
-from gatewayfs.meta.opening import Limits
 from tests.crash.drivers import VfsDriver
 from tests.crash.ledger import Blobs, Finished, Log, found_tree
 from tests.crash.objects import Object
-from tests.crash.rig import DRAIN_S_MAX, rig
-from tests.support.fakestore import FakeObjectStore, _Upload
-
-COMMIT_INTERVAL_S = 0.1
-"""Ten times as often as in life: more commits to lose power in."""
-
-LIMITS = Limits(segment_bytes=64 << 10, map_bytes=1 << 30)
-"""Small journal segments, so that new ones are made and old ones go all the time."""
+from tests.crash.rig import COMMIT_INTERVAL_S, DRAIN_S_MAX, LIMITS, rig
+from tests.support.fakestore import FakeObjectStore
 
 CHANGES = (
     "put",
@@ -43,16 +38,13 @@ class RecordedBucket(FakeObjectStore):
     """A bucket that keeps a copy of itself after every change."""
 
     def __init__(self, mark: Any) -> None:
-        super().__init__(part_bytes_min=1)
+        super().__init__(part_bytes_min=1, now_ns=time.time_ns)
         self._mark = mark
         self.states: list[tuple[dict[str, Any], dict[str, Any]]] = []
         self.keep()
 
     def keep(self) -> None:
-        uploads = {
-            name: {"key": each.key, "metadata": each.metadata, "headers": each.headers, "parts": dict(each.parts)}
-            for name, each in self._uploads.items()
-        }
+        uploads = {name: replace(each, parts=dict(each.parts)) for name, each in self._uploads.items()}
         self.states.append(({key: list(versions) for key, versions in self._history.items()}, uploads))
         self._mark(f"bucket {len(self.states) - 1}")
 
@@ -72,11 +64,10 @@ class RecordedBucket(FakeObjectStore):
 
 def revived_bucket(state: tuple[dict[str, Any], dict[str, Any]]) -> FakeObjectStore:
     """The bucket as it was."""
-    bucket = FakeObjectStore(part_bytes_min=1)
+    bucket = FakeObjectStore(part_bytes_min=1, now_ns=time.time_ns)
     history, uploads = state
     bucket._history.update(history)
-    for name, fields in uploads.items():
-        bucket._uploads[name] = _Upload(initiated_ns=1, **fields)
+    bucket._uploads.update(uploads)
     bucket._ids = iter(range(1_000_000, 2_000_000))  # type: ignore[assignment]
     return bucket
 
@@ -106,7 +97,7 @@ def record(*, home: str, disk: str, seed: int, steps: int) -> int:
 
 
 def revive(*, home: str, cache: str, bucket: int, seed: int) -> int:
-    """Come up after a power loss on ``cache``; log what is there, then drain and write the bucket to ``cache``.bucket."""
+    """Come up after a power loss on ``cache``: log what is there, drain, and write the bucket to ``cache``.bucket."""
     logging.basicConfig(level=logging.INFO, force=True)
     log, blobs = Log(f"{cache}.log"), Blobs(f"{home}/blobs")
     store = revived_bucket(pickle.loads(Path(home, "bucket").read_bytes())[bucket])
@@ -119,7 +110,7 @@ def revive(*, home: str, cache: str, bucket: int, seed: int) -> int:
                 report = await share.uploader.drain()
             assert report.complete, report
             await driver.find()
-            log.write(Finished(share.check()))
+            log.write(Finished(share.check() + share.left()))
 
     trio.run(main)
     objects = [Object(key, item.data, dict(item.metadata)) for key, item in store.raw.items()]

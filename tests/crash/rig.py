@@ -13,6 +13,7 @@ from pathlib import Path
 import trio
 
 from gatewayfs.cache.content import ContentCache
+from gatewayfs.meta import committer
 from gatewayfs.meta.check import check
 from gatewayfs.meta.env import MetaStore
 from gatewayfs.meta.opening import Limits
@@ -40,6 +41,12 @@ PART_BYTES = 256 << 10
 
 DRAIN_S_MAX = 30.0
 
+COMMIT_INTERVAL_S = 0.1
+"""Ten times as often as in life: more commits to die in."""
+
+LIMITS = Limits(segment_bytes=64 << 10, map_bytes=1 << 30)
+"""Small journal segments, so that new ones are made and old ones go all the time."""
+
 
 @dataclass
 class Rig:
@@ -54,6 +61,12 @@ class Rig:
         return check(self.meta) + [
             problem for inode in self.meta.inodes_after(0, 1 << 20) if (problem := self.cache.verify(inode))
         ]
+
+    def left(self) -> list[str]:
+        """What still waits for the bucket; after a drain: nothing."""
+        dirty = [f"{self.meta.require(ino)} is still dirty" for _, ino in self.meta.iter_dirty()]
+        uploads = [f"{ino} has something under way: {state}" for ino, state in self.meta.iter_uploads()]
+        return dirty + uploads + [f"{doomed} is still doomed" for doomed in self.meta.iter_doomed()]
 
 
 @asynccontextmanager
@@ -181,11 +194,14 @@ def child(
     """
     log, blobs = Log(f"{home}/log"), Blobs(f"{home}/blobs")
     log.write(Started(purpose))
+    committer.COMMIT_INTERVAL_S = COMMIT_INTERVAL_S
     failpoints.arm(armed)
     assert failpoints.unknown_names() == [], failpoints.unknown_names()
 
+    bucket = SocketStore("bucket", store)
+
     async def main() -> None:
-        async with rig(Path(home, "cache"), SocketStore("bucket", store), settle_s=settle_s, seed=seed) as share:
+        async with rig(Path(home, "cache"), bucket, settle_s=settle_s, seed=seed, limits=LIMITS) as share:
             driver = VfsDriver(share.filesystem, log, blobs)
             tree = found_tree(await driver.find(), blobs)
             await driver.write_steps(random.Random(seed), tree, steps)
@@ -196,7 +212,7 @@ def child(
                 assert report.complete, report
             if finish:
                 await driver.find()
-                log.write(Finished(share.check()))
+                log.write(Finished(share.check() + share.left()))
             else:
                 # Work is done; wait to be killed, with whatever goes on in the background.
                 await trio.sleep(DRAIN_S_MAX)

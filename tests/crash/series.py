@@ -22,6 +22,7 @@ from typing import Self
 
 from tests.crash.ledger import Began, Blobs, Draining, Ledger, Lost, Reader, Record, Started, digest_of
 from tests.crash.objects import Object, complaints
+from tests.crash.steps import midways
 from tests.crash.storeserver import StoreServer
 from tests.crash.zygote import Child, Zygote
 from tests.support.fakestore import FakeObjectStore
@@ -45,7 +46,7 @@ class Series:
         self.seed = seed
         self.rng = random.Random(seed)
         self.home = fast_directory()
-        self.fake = FakeObjectStore(part_bytes_min=1)
+        self.fake = FakeObjectStore(part_bytes_min=1, now_ns=time.time_ns)
         self.fake.enable_versioning()
         self.server = StoreServer(self.fake, self.home / "store.sock", pause_s_max=pause_s_max, seed=seed)
         self.blobs = Blobs(str(self.home / "blobs"))
@@ -93,10 +94,10 @@ class Series:
         time.sleep(self.rng.uniform(0, 0.06))
         self._kill(child, "drain", Draining)
 
-    def kill_at_point(self, name: str, hit: int = 1, *, steps: int = STEPS, drain: bool = False) -> bool:
-        """Let the child kill itself there; False when it never came by (then nothing was killed)."""
-        child = self._fork("point", steps=steps, armed=f"{name}:{hit}=kill", drain=drain)
-        deadline = time.monotonic() + 2.0
+    def kill_at_point(self, name: str, hit: int = 1, *, patience_s: float = 3.0) -> bool:
+        """Let the child kill itself there; False when it did not come by in time (then it is no kill that counts)."""
+        child = self._fork("point", armed=f"{name}:{hit}=kill")
+        deadline = time.monotonic() + patience_s
         while child.poll() is None and time.monotonic() < deadline:
             time.sleep(POLL_S)
         reached = child.poll() is not None
@@ -169,7 +170,9 @@ class Series:
                 self.ledger.feed(record)
             except Lost as lost:
                 raise Lost(f"seed {self.seed}, round {self._rounds} after {dict(self.kills)}: {lost}") from None
-            if not isinstance(record, Began | Started):
+            if isinstance(record, Began):
+                self.known |= {digest_of(data) for data in midways(self.ledger.tree, record.step)}
+            elif not isinstance(record, Started):
                 self.known |= {digest_of(node.data) for node in self.ledger.tree.values()}
 
     def _judge_versions(self) -> None:

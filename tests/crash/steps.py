@@ -8,7 +8,7 @@ Contents are named by a seed, so a log of steps stays small and every byte of it
 """
 
 import random
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 
 import msgspec
@@ -194,6 +194,15 @@ def after(tree: Mapping[str, Node], step: Step) -> Tree:
         case _:
             raise TypeError(f"no model of {step}")
     return new
+
+
+def midways(tree: Mapping[str, Node], step: Step) -> Iterator[bytes]:
+    """A file's bytes between the writes of one step, as an upload may see them while it is open."""
+    if isinstance(step, Put):
+        data = payload(step.seed, step.length)
+        yield from (data[:end] for end in range(0, len(data), step.chunk))
+    elif isinstance(step, Patch):
+        yield from (patched(tree[step.path].data, step.pieces[:count]) for count in range(1, len(step.pieces)))
 
 
 def replace(node: Node, **changes: object) -> Node:

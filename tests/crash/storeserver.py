@@ -80,15 +80,14 @@ class StoreServer:
 
     async def _run(self) -> None:
         self._token = trio.lowlevel.current_trio_token()
-        with self._scope:
-            with trio.socket.socket(trio.socket.AF_UNIX) as listener:
-                await listener.bind(str(self.path))
-                listener.listen(128)
-                self._listening.set()
-                async with trio.open_nursery() as nursery:
-                    while True:
-                        connection, _ = await listener.accept()
-                        nursery.start_soon(self._serve, trio.SocketStream(connection))
+        with self._scope, trio.socket.socket(trio.socket.AF_UNIX) as listener:
+            await listener.bind(str(self.path))
+            listener.listen(128)
+            self._listening.set()
+            async with trio.open_nursery() as nursery:
+                while True:
+                    connection, _ = await listener.accept()
+                    nursery.start_soon(self._serve, trio.SocketStream(connection))
 
     async def _serve(self, stream: trio.SocketStream) -> None:
         with contextlib.suppress(Cut, trio.BrokenResourceError):

@@ -106,4 +106,3 @@ class Recorded:
         padded = [each.data[:size] + bytes(max(0, size - len(each.data))) for each in versions[first:]]
         changed = (at for at in range(len(data)) if data[at] != node.data[at])
         return all(any(version[at] == data[at] for version in padded) for at in changed)
-

@@ -99,7 +99,9 @@ class Moment:
         self.answered = max(self.answered, self.floor)
 
 
-def lose_power(home: Path, disk: Disk, name: str, moment: Moment, seed: int, history: Recorded, reviver: Zygote) -> None:
+def lose_power(
+    home: Path, disk: Disk, name: str, moment: Moment, seed: int, history: Recorded, reviver: Zygote
+) -> None:
     """One loss, one revival, one judgement."""
     cache = home / f"revived-{seed}"
     disk.materialise(cache, random.Random(seed), ADVERSARIES[name])

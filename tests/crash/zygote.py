@@ -48,15 +48,17 @@ class Zygote:
             cwd=ROOT,
             env=os.environ | (env or {}),
         )
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._orders, self._answers = self._process.stdin, self._process.stdout
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        assert self._process.stdin is not None and self._process.stdout is not None
-        self._process.stdin.close()
+        self._orders.close()
         self._process.wait(10)
-        self._process.stdout.close()
+        self._answers.close()
 
     def fork(self, target: str, output: Path, env: dict[str, str] | None = None, **arguments: Any) -> "Child":
         """Run ``target`` ("module:function") with the arguments in a new child; its output goes to a file."""
@@ -64,10 +66,9 @@ class Zygote:
         return Child(self, int(self.order(order)["pid"]), output)
 
     def order(self, order: dict[str, Any]) -> dict[str, Any]:
-        assert self._process.stdin is not None and self._process.stdout is not None
         with self._mutex:
-            self._process.stdin.write(json.dumps(order) + "\n")
-            line = self._process.stdout.readline()
+            self._orders.write(json.dumps(order) + "\n")
+            line = self._answers.readline()
         assert line, "the zygote is dead"
         return dict(json.loads(line))
 
@@ -97,7 +98,7 @@ class Child:
         return self.returncode
 
     def wait(self, timeout: float = 60.0) -> int:
-        """The exit status, negative for a signal; after ``timeout`` seconds the child is killed with its stacks dumped."""
+        """The exit status, negative for a signal; after ``timeout`` seconds the child is made to dump its stacks."""
         alarm = threading.Timer(timeout, self.send_signal, [signal.SIGABRT])
         alarm.start()
         try:
