@@ -16,8 +16,9 @@ import trio
 
 from gatewayfs.cache.extents import Extents
 from gatewayfs.cache.fetch import Fetcher
-from gatewayfs.cache.live import CacheParts, Content
+from gatewayfs.cache.live import Content
 from gatewayfs.cache.packs import Packs
+from gatewayfs.cache.parts import CacheParts
 from gatewayfs.cache.snapshot import Snapshot, take, unchanged
 from gatewayfs.cache.sparse import Folder
 from gatewayfs.cache.verify import wrong_with

@@ -20,22 +20,18 @@ Three rules keep crashes harmless:
    does without it was synced; should a crash come in between, whoever writes beyond the end cuts first.
 """
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 import trio
 
 from gatewayfs.cache.extents import Extents
-from gatewayfs.cache.gate import END_OF_FILE, RangeGate
-from gatewayfs.cache.packs import Packs
-from gatewayfs.cache.sparse import Folder, SparseFile
+from gatewayfs.cache.gate import END_OF_FILE, RangeGate, at_once
+from gatewayfs.cache.parts import CacheParts
+from gatewayfs.cache.sparse import SparseFile
 from gatewayfs.errors import FileTooLarge, GatewayError, LocalError
-from gatewayfs.meta.env import MetaStore
 from gatewayfs.meta.schema import PLACED_IN_FILE, PLACED_IN_PACK, Inode, Placement
-from gatewayfs.runtime.clock import Clock
-from gatewayfs.runtime.disk import Disk
 from gatewayfs.runtime.failpoints import failpoint, register
 from gatewayfs.s3.store import OBJECT_BYTES_MAX
 from gatewayfs.types import Ino
@@ -49,24 +45,6 @@ _BEFORE_CUT = register("cache.truncate.before", "the record has the new length, 
 _AFTER_CUT = register("cache.truncate.after", "the cache file has its new length, too")
 _BEFORE_PERSIST = register("cache.persist.before", "the bytes are on the disk; their record does not name them yet")
 _AFTER_PERSIST = register("cache.persist.after", "the bytes and the record, except against power loss")
-
-
-@dataclass(frozen=True, slots=True)
-class CacheParts:
-    """What every live file needs; one per cache.
-
-    ``fetch(content, start, end)`` brings absent bytes from the bucket.
-    ``freeing(ino, placement)``, asked when a record stops using a placement, gives its space back when called.
-    """
-
-    meta: MetaStore
-    packs: Packs
-    disk: Disk
-    clock: Clock
-    small_file_bytes: int
-    folder: Folder
-    fetch: Callable[["Content", int, int], Awaitable[None]]
-    freeing: Callable[[int, Placement], Callable[[], None]]
 
 
 class Superseded(Exception):
@@ -161,7 +139,7 @@ class Content:
         end = offset + len(data)
         if end > OBJECT_BYTES_MAX:
             raise FileTooLarge(f"an S3 object ends at {OBJECT_BYTES_MAX} bytes")
-        async with _quick(self._mutex):
+        async with at_once(self._mutex):
             await self._before_change()
             if await self._in_buffer(end):
                 assert self.buffer is not None
@@ -179,7 +157,7 @@ class Content:
         """Cut the file off at ``size``, or extend it with zeros. Errors as ``write``."""
         if size > OBJECT_BYTES_MAX:
             raise FileTooLarge(f"an S3 object ends at {OBJECT_BYTES_MAX} bytes")
-        async with _quick(self._mutex):
+        async with at_once(self._mutex):
             if size == self.size:
                 # POSIX: a truncation to the same size still sets the times.
                 await self._before_change()
@@ -203,7 +181,7 @@ class Content:
         """The record describes the bytes as they are now: what was written survives kill -9. Errors as ``write``."""
         if not self.changed:
             return
-        async with _quick(self._mutex):
+        async with at_once(self._mutex):
             if not self._recorded():
                 self._record()
 
@@ -213,7 +191,7 @@ class Content:
         Nobody is in the middle of a write here: one that had raised the revision and not yet written would go on
         under a revision that the bucket is about to get without it.
         """
-        async with _quick(self._mutex):
+        async with at_once(self._mutex):
             if not self._recorded():
                 self._record()
             self.frozen = True
@@ -396,21 +374,3 @@ class Content:
         if new is not None and old.kind == new.kind == PLACED_IN_FILE and old.pack == new.pack:
             return
         after_durable(self._parts.freeing(self.ino, old))
-
-
-class _quick:
-    """``async with`` a trio.Lock without a checkpoint when it is free: most calls find it so."""
-
-    __slots__ = ("_lock",)
-
-    def __init__(self, lock: trio.Lock) -> None:
-        self._lock = lock
-
-    async def __aenter__(self) -> None:
-        try:
-            self._lock.acquire_nowait()
-        except trio.WouldBlock:
-            await self._lock.acquire()
-
-    async def __aexit__(self, *_: object) -> None:
-        self._lock.release()

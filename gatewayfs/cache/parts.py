@@ -1,0 +1,35 @@
+"""What every live file needs of the cache it belongs to, handed to it by its constructor."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from gatewayfs.cache.packs import Packs
+from gatewayfs.cache.sparse import Folder
+from gatewayfs.meta.env import MetaStore
+from gatewayfs.meta.schema import Placement
+from gatewayfs.runtime.clock import Clock
+from gatewayfs.runtime.disk import Disk
+
+if TYPE_CHECKING:
+    from gatewayfs.cache.live import Content
+
+
+@dataclass(frozen=True, slots=True)
+class CacheParts:
+    """One per cache.
+
+    ``fetch(content, start, end)`` brings absent bytes from the bucket.
+    ``freeing(ino, placement)``, asked when a record stops using a placement, gives its space back when called.
+    """
+
+    meta: MetaStore
+    packs: Packs
+    disk: Disk
+    clock: Clock
+    small_file_bytes: int
+    folder: Folder
+    fetch: Callable[[Content, int, int], Awaitable[None]]
+    freeing: Callable[[int, Placement], Callable[[], None]]
