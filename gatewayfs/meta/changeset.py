@@ -137,7 +137,7 @@ class ChangeSet(Reader):
             self._hold(ino, previous.remote.key, None)
         if previous.dirty_since_ns:
             self.changes[codec.dirty_key(previous.dirty_since_ns, ino)] = None
-            self._count_dirty(previous, -1)
+            self.counters.count_dirty(previous, -1)
         if self.raw(codec.upload_key(ino)) is not None:
             self.put_copied(codec.upload_key(ino), None)
         if self.raw(codec.parked_key(ino)) is not None:
@@ -237,14 +237,9 @@ class ChangeSet(Reader):
             if new:
                 self.changes[codec.dirty_key(new, inode.ino)] = b""
         if previous is not None and old:
-            self._count_dirty(previous, -1)
+            self.counters.count_dirty(previous, -1)
         if new:
-            self._count_dirty(inode, 1)
-
-    def _count_dirty(self, inode: Inode, sign: int) -> None:
-        self.counters.dirty += sign
-        if inode.is_regular:
-            self.counters.dirty_bytes += sign * inode.size
+            self.counters.count_dirty(inode, 1)
 
     def _bubble(self, previous: Inode | None, inode: Inode) -> None:
         """Ancestors hear of a longer path below them."""

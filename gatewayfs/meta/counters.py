@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gatewayfs.meta import codec
+from gatewayfs.meta.schema import Inode
 
 
 @dataclass
@@ -25,6 +26,12 @@ class Counters:
         self.doomed += other.doomed
         self.orphans += other.orphans
         self.parked += other.parked
+
+    def count_dirty(self, inode: Inode, sign: int) -> None:
+        """A dirty inode more (``sign`` 1) or less (-1)."""
+        self.dirty += sign
+        if inode.is_regular:
+            self.dirty_bytes += sign * inode.size
 
     def count(self, key: bytes, value: bytes | None, sign: int) -> None:
         """Add (``sign`` 1) or take away (-1) one raw entry of any table. Raises CorruptRecord."""
