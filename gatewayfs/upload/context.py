@@ -27,8 +27,8 @@ from gatewayfs.meta.env import MetaStore
 from gatewayfs.runtime.clock import Clock
 from gatewayfs.s3.store import Capabilities, ObjectInfo, ObjectStore
 from gatewayfs.types import ObjectKey
+from gatewayfs.upload.entries import Target
 from gatewayfs.upload.gate import Gate
-from gatewayfs.upload.schedule import Target
 from gatewayfs.upload.settings import UploadHooks, UploadSettings
 from gatewayfs.upload.status import Counters
 

@@ -20,8 +20,9 @@ from gatewayfs.meta.schema import Doomed, Inode
 from gatewayfs.s3.store import Condition
 from gatewayfs.upload import records
 from gatewayfs.upload.context import Context
+from gatewayfs.upload.copying import send_copy
 from gatewayfs.upload.plan import Copy, content_differs
-from gatewayfs.upload.sending import fetch_rest, learn, send_copy
+from gatewayfs.upload.sending import fetch_rest, learn
 
 CHAIN_MAX = 10_000
 """Longest ring of renames looked for; a longer one would wait for ever, and nobody makes one."""

@@ -11,7 +11,7 @@ import trio
 
 from gatewayfs.meta.env import MetaStore
 from gatewayfs.upload import records
-from gatewayfs.upload.schedule import Target
+from gatewayfs.upload.entries import Target
 from gatewayfs.upload.status import DrainReport, ParkedEntry
 
 
@@ -34,7 +34,8 @@ def waiting(meta: MetaStore, target: Target) -> bool:
     if isinstance(target, str):
         return meta.doomed(target) is not None
     inode = meta.inode(target)
-    return inode is not None and inode.dirty_since_ns != 0
+    # What a lost write left in the bucket is work, too, though the inode itself may be as the bucket has it.
+    return inode is not None and (inode.dirty_since_ns != 0 or meta.upload_state(target) is not None)
 
 
 def reached(meta: MetaStore, target: Target, goal: Goal) -> bool:

@@ -15,8 +15,10 @@ from gatewayfs.meta.schema import Inode
 from gatewayfs.types import ROOT_INO
 from gatewayfs.upload import cycles, records
 from gatewayfs.upload.context import Context, KeyBusy
+from gatewayfs.upload.copying import send_copy
 from gatewayfs.upload.deleting import delete_doomed
 from gatewayfs.upload.directories import visit, visited
+from gatewayfs.upload.entries import Target
 from gatewayfs.upload.looking import resolve_attempts
 from gatewayfs.upload.multipart import StillChanging, abort, find_created
 from gatewayfs.upload.parts import resumable
@@ -34,8 +36,7 @@ from gatewayfs.upload.plan import (
     WaitFor,
     next_step,
 )
-from gatewayfs.upload.schedule import Target
-from gatewayfs.upload.sending import learn, send_content, send_copy, send_small
+from gatewayfs.upload.sending import learn, send_content, send_small
 
 STEPS_MAX = 32
 """Steps of one examination. More means that somebody changes the entry all the time: it waits its turn again."""

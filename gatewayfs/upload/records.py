@@ -13,8 +13,8 @@ import msgspec
 from gatewayfs.errors import StaleInode
 from gatewayfs.meta.env import MetaStore, Transaction
 from gatewayfs.meta.schema import Attempt, Directory, Doomed, Inode, Remote, UploadState
+from gatewayfs.upload.entries import Target
 from gatewayfs.upload.plan import content_differs, differs
-from gatewayfs.upload.schedule import Target
 
 NOTHING = UploadState("", "", 0, 0, 0)
 """Nothing is under way."""

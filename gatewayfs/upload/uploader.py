@@ -30,22 +30,22 @@ from gatewayfs.errors import (
     StoreUnreachable,
 )
 from gatewayfs.meta.env import MetaStore
-from gatewayfs.meta.schema import Inode, Parked
+from gatewayfs.meta.schema import Parked
 from gatewayfs.runtime.clock import Clock
 from gatewayfs.s3.store import COPY_BYTES_MAX, Capabilities, ObjectStore
-from gatewayfs.upload import records
 from gatewayfs.upload.context import ByteBudget, Context, KeyLocks
 from gatewayfs.upload.draining import Drain
+from gatewayfs.upload.entries import Entry, Target
 from gatewayfs.upload.gate import Gate, backoff_s
 from gatewayfs.upload.plan import content_differs
 from gatewayfs.upload.reconcile import Blocked, Done, Later, Outcome, Reconciler
-from gatewayfs.upload.schedule import Entry, Schedule, State, Target
+from gatewayfs.upload.reporting import name_of, report
+from gatewayfs.upload.schedule import Schedule
 from gatewayfs.upload.settings import Randomness, UploadHooks, UploadSettings
 from gatewayfs.upload.status import (
     Counters,
     DrainReport,
     ErrorNote,
-    InFlight,
     ParkedEntry,
     Progress,
     UploadStatus,
@@ -106,6 +106,7 @@ class Uploader:
         self._counters = Counters()
         self._budget = ByteBudget(settings.inflight_bytes_max)
         self._drains: list[Drain] = []
+        self._loaded = trio.Event()
         self._wake = trio.Event()
         self._sleeps_until_s = 0.0
         self._context = Context(
@@ -172,6 +173,7 @@ class Uploader:
     async def run(self, task_status: TaskStatus[None] = TASK_STATUS_IGNORED) -> None:
         """Work until cancelled. Reports started when everything left from the last run is in the queue."""
         await self._load()
+        self._loaded.set()
         task_status.started()
         async with trio.open_nursery() as nursery:
             while True:
@@ -221,7 +223,7 @@ class Uploader:
             self._note_error(target, problem)
             self._back_off(entry, problem)
         except Exception as problem:
-            log.exception("unexpected error while uploading %s; will be tried again", self._name(target))
+            log.exception("unexpected error while uploading %s; will be tried again", name_of(self._meta, target))
             self._note_error(target, problem)
             self._back_off(entry, problem)
         else:
@@ -258,9 +260,9 @@ class Uploader:
                 tx.put_parked(target, parked)
         self._schedule.parked(entry, self._clock.monotonic(), delay_s, str(problem))
         if entry.parked:
-            log.warning("upload of %s is parked: %s", self._name(target), problem)
+            log.warning("upload of %s is parked: %s", name_of(self._meta, target), problem)
             for drain in list(self._drains):
-                drain.gave_up(ParkedEntry(target, self._name(target), parked))
+                drain.gave_up(ParkedEntry(target, name_of(self._meta, target), parked))
 
     # ------------------------------------------------------------------ draining
 
@@ -270,6 +272,7 @@ class Uploader:
         Waits as long as the store does not answer; cancel it to stop waiting. Entries that get parked end up in the
         report. Needs ``run`` to be running.
         """
+        await self._loaded.wait()
         drain = Drain(self._meta)
         now_s = self._clock.monotonic()
         self._gate.probe_now(now_s)
@@ -294,34 +297,7 @@ class Uploader:
 
     def status(self) -> UploadStatus:
         """The queue now."""
-        meta, now_s = self._meta, self._clock.monotonic()
-        oldest_ns = next(meta.iter_dirty(), (0, 0))[0]
-        doomed_parked = [entry for entry in self._schedule if entry.parked and isinstance(entry.target, str)]
-        parked = [ParkedEntry(ino, self._name(ino), why) for ino, why in meta.iter_parked()]
-        parked += [ParkedEntry(e.target, str(e.target), Parked(0, e.error)) for e in doomed_parked]
-        return UploadStatus(
-            entries=meta.dirty_count + meta.doomed_count,
-            entries_bytes=meta.dirty_bytes,
-            oldest_age_s=max(0.0, (self._clock.time_ns() - oldest_ns) / 1e9) if oldest_ns else 0.0,
-            dirty=meta.dirty_count,
-            doomed=meta.doomed_count,
-            in_flight=tuple(
-                InFlight(e.target, self._name(e.target), e.doing, self._size(e.target), now_s - e.taken_s)
-                for e in self._schedule
-                if e.state is State.TAKEN
-            ),
-            parked=tuple(parked),
-            backing_off=sum(1 for e in self._schedule if e.attempts and not e.parked),
-            unreachable=self._gate.closed,
-            last_errors=tuple(self._counters.errors),
-            conflicts=self._counters.conflicts,
-            uploaded_files=self._counters.uploaded_files,
-            uploaded_bytes=self._counters.uploaded_bytes,
-            copied=self._counters.copied,
-            deleted=self._counters.deleted,
-            rate_bytes_per_s=self._counters.rate(now_s),
-            body_bytes_in_flight=self._budget.used_bytes,
-        )
+        return report(self._context, self._schedule)
 
     # ------------------------------------------------------------------ inside
 
@@ -359,18 +335,6 @@ class Uploader:
         if self._schedule.next_due_s() < self._sleeps_until_s:
             self._wake.set()
 
-    def _size(self, target: Target) -> int:
-        inode = self._meta.inode(target) if isinstance(target, int) else None
-        return inode.size if inode is not None and inode.is_regular else 0
-
-    def _name(self, target: Target) -> str:
-        """The object key an entry is about, or its number."""
-        if isinstance(target, str):
-            return target
-        inode: Inode | None = self._meta.inode(target)
-        key = records.wanted_key(self._meta, inode) if inode is not None else None
-        return key if key is not None else f"inode {target}"
-
     def _note_error(self, target: Target, problem: BaseException) -> None:
         message = f"{type(problem).__name__}: {problem}"
-        self._counters.errors.append(ErrorNote(self._clock.time_ns(), self._name(target), message))
+        self._counters.errors.append(ErrorNote(self._clock.time_ns(), name_of(self._meta, target), message))
