@@ -72,7 +72,7 @@ class Schedule(msgspec.Struct, frozen=True):
 
     def plain(self) -> list[dict[str, Any]]:
         """As it is written in JSON."""
-        plain: list[dict[str, Any]] = msgspec.to_builtins(self.intervals)
+        plain: list[dict[str, Any]] = msgspec.json.decode(msgspec.json.encode(self.intervals))
         return plain
 
 
