@@ -207,6 +207,8 @@ class UploadState(msgspec.Struct, frozen=True, array_like=True, gc=False):
     attempts: tuple[Attempt, ...] = ()
     creating_ns: int = 0
     """With an empty ``upload_id``: an upload to ``key`` was asked for then, and its id never arrived."""
+    metadata_digest: bytes = b""
+    """xxh3-128 of the metadata the object will have; it travels when the upload is begun."""
 
 
 class Parked(msgspec.Struct, frozen=True, array_like=True, gc=False):

@@ -192,6 +192,7 @@ async def _move_theirs(ctx: Context, ino: int, key: str, info: ObjectInfo) -> No
     log.warning("conflict at %s: our version keeps the name, the bucket's is now %r", key, name)
     _report(ctx, "conflict", key, "gateway-wins", other=copy.key)
     ctx.notice(ino)
+    ctx.notice(key)
 
 
 async def _copied_aside(ctx: Context, inode: Inode, key: str, info: ObjectInfo) -> tuple[bytes, Remote]:

@@ -120,6 +120,7 @@ class Context:
     Attributes:
         capabilities: what the store honours; the one thing here that is replaced, when a probe has found out.
         notice: something about this target changed through a step: see that it is in the queue.
+        moved: an inode's object changed: whoever waits for it must look again.
         unblock: an entry that waits for another one must look again now.
         doing: tells ``status`` what a target's worker is about.
     """
@@ -136,6 +137,7 @@ class Context:
     gate: Gate
     counters: Counters
     notice: Callable[[Target], None]
+    moved: Callable[[Target], None]
     unblock: Callable[[Target], None]
     doing: Callable[[Target, str], None]
 

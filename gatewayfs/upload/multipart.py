@@ -152,6 +152,7 @@ async def create(
         part_bytes,
         attempts=before.attempts if before is not None else (),
         creating_ns=ctx.clock.time_ns(),
+        metadata_digest=metadata_digest(metadata),
     )
     records.save_upload(ctx.meta, inode.ino, intent)
     await ctx.secure()
@@ -210,11 +211,10 @@ async def _complete(ctx: Context, inode: Inode, key: str, condition: Condition, 
     if len(kept) < len(snapshot.parts):
         return
     state = msgspec.structs.replace(state, parts=kept)
-    fresh = state.content_revision == snapshot.revision and state.meta_revision == inode.meta_revision
-    meta_revision = inode.meta_revision if fresh else STALE
+    sent = state.metadata_digest
+    meta_revision = inode.meta_revision if metadata_digest(object_metadata(inode)) == sent else STALE
     parts = [Part(part.number, ETag(part.etag)) for part in state.parts]
-    digest = metadata_digest(object_metadata(inode)) if fresh else b""
-    attempt = Attempt(key, snapshot.size, snapshot.revision, meta_revision, b"", digest, composite_etag(parts) or "")
+    attempt = Attempt(key, snapshot.size, snapshot.revision, meta_revision, b"", sent, composite_etag(parts) or "")
     result = await completed(ctx, ino, state, parts, condition, attempt)
     if result is None:
         return

@@ -91,6 +91,7 @@ class Reconciler:
                 outcome = await self._step(target)
                 if outcome is not None:
                     return outcome
+                self._ctx.moved(target)
         except KeyBusy as busy:
             return Blocked(busy.key)
         except StillChanging:

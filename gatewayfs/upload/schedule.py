@@ -17,6 +17,10 @@ from dataclasses import dataclass, field
 from gatewayfs.upload.entries import Entry, State, Target
 
 
+BLOCKED_CHECK_S = 300.0
+"""A blocked entry looks again after this even if nobody called it: an oversight may cost minutes, never an upload."""
+
+
 @dataclass(slots=True)
 class _Lane:
     workers: int
@@ -53,6 +57,8 @@ class Schedule:
         self._lanes = {False: _Lane(workers), True: _Lane(big_workers)}
         self._blocked: dict[Target, set[Target]] = {}
         self._tickets = itertools.count(1)
+        self.overlooked = 0
+        """How often a blocked entry had to help itself: each one is a missed ``wake``. Tests want 0."""
 
     def __repr__(self) -> str:
         return f"<Schedule {len(self._entries)} entries, {self.taken_count} in flight>"
@@ -147,6 +153,10 @@ class Schedule:
         while self.next_due_s() <= now_s:
             entry = heapq.heappop(self._due)[2]
             entry.heap_s = float("inf")
+            if entry.state is State.BLOCKED:
+                self.overlooked += 1
+                self.unblock(entry.target)
+                continue
             wanted = self._wanted_s(entry)
             if wanted > now_s:
                 self._push(entry, wanted)
@@ -214,11 +224,16 @@ class Schedule:
         self._give_back(entry)
         self._make_ready(entry)
 
-    def block(self, entry: Entry, on: Target) -> None:
+    def block(self, entry: Entry, on: Target, now_s: float) -> None:
         """Wait until ``wake(on)``: a key that another worker uses, or an inode that must move first."""
         self._give_back(entry)
+        if entry.again:
+            self._make_ready(entry)
+            return
         entry.state, entry.blocked_on = State.BLOCKED, on
         self._blocked.setdefault(on, set()).add(entry.target)
+        entry.heap_s = float("inf")
+        self._push(entry, now_s + BLOCKED_CHECK_S)
 
     def wake(self, on: Target) -> None:
         """Whoever was blocked on ``on`` is ready again."""
@@ -244,7 +259,8 @@ class Schedule:
 
     def _valid(self, item: tuple[float, int, Entry]) -> bool:
         entry = item[2]
-        return entry.state is State.WAITING and entry.ticket == item[1] and entry.heap_s == item[0]
+        waits = entry.state is State.WAITING or entry.state is State.BLOCKED
+        return waits and entry.ticket == item[1] and entry.heap_s == item[0]
 
     def _make_ready(self, entry: Entry) -> None:
         entry.state, entry.big, entry.heap_s = State.READY, self._is_big(entry.target), float("inf")

@@ -122,6 +122,7 @@ class Uploader:
             gate=self._gate,
             counters=self._counters,
             notice=self._ensure,
+            moved=self._moved,
             unblock=self._unblock,
             doing=self._doing,
         )
@@ -239,7 +240,7 @@ class Uploader:
                 self._schedule.settled(entry, now_s)
             case Blocked(on):
                 if on in self._schedule or (isinstance(on, str) and on in self._context.keys):
-                    self._schedule.block(entry, on)
+                    self._schedule.block(entry, on, now_s)
                 else:
                     self._schedule.put_back(entry)
             case Later(delay_s, settle):
@@ -317,13 +318,16 @@ class Uploader:
                 self._schedule.hurry(target, now_s)
         self._rouse()
 
+    def _moved(self, target: Target) -> None:
+        self._schedule.wake(target)
+        self._wake.set()
+
     def _unblock(self, target: Target) -> None:
         self._schedule.unblock(target)
         self._wake.set()
 
     def _freed(self, key: str) -> None:
-        self._schedule.wake(key)
-        self._wake.set()
+        self._moved(key)
 
     def _doing(self, target: Target, what: str) -> None:
         entry = self._schedule.get(target)

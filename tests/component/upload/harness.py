@@ -197,6 +197,7 @@ class World:
         assert sorted(there) == sorted(wanted)
         for key, value in wanted.items():
             assert there[key] == value, key
+        assert self.uploader._schedule.overlooked == 0
         assert list(self.meta.iter_dirty()) == []
         assert list(self.meta.iter_doomed()) == []
         assert list(self.meta.iter_uploads()) == []

@@ -176,8 +176,9 @@ class Program:
 
     async def write(self, content):
         """Through an open handle, not yet recorded when it returns."""
-        if self.open_files:
-            live = self.world.content(self.open_files[0])
+        writable = [number for number in self.open_files if self.world.handles[number][1]]
+        if writable:
+            live = self.world.content(writable[0])
             inode = self.world.meta.inode(live.ino)
             await live.write(live.size, content)
             if inode.linked:

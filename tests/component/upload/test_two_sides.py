@@ -96,6 +96,7 @@ class Program:
                     assert report.complete, report
                     break
             self.world.crash()
+        assert self.world.uploader._schedule.overlooked == 0
         assert list(self.world.meta.iter_dirty()) == []
         assert list(self.world.meta.iter_doomed()) == []
         assert list(self.world.meta.iter_uploads()) == []
