@@ -67,7 +67,7 @@ def parse_rate_limit(value: object) -> int | None:
     except ValueError:
         raise ValueError(f'{RATE_HELP}, or "off" for no limit') from None
     if rate < RATE_BYTES_PER_S_MIN:
-        raise ValueError(f'too low; at least {format_rate(RATE_BYTES_PER_S_MIN)}, or "off" for no limit')
+        raise ValueError(f'too low; at least {RATE_BYTES_PER_S_MIN * 8 / 1000:g}kbit, or "off" for no limit')
     return rate
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from gatewayfs.runtime.clock import SystemClock
 from gatewayfs.runtime.offload import Offload
+from gatewayfs.runtime.throttle import Throttle
 from gatewayfs.s3.client import HttpObjectStore
 from gatewayfs.s3.http import Endpoint
 from gatewayfs.s3.requests import Connection
@@ -32,7 +33,11 @@ def store(server: BadServer) -> Iterator[HttpObjectStore]:
 
 
 def client_of(
-    port: int, timeouts: Timeouts = QUICK, host: str = "127.0.0.1", offload: Offload | None = None
+    port: int,
+    timeouts: Timeouts = QUICK,
+    host: str = "127.0.0.1",
+    offload: Offload | None = None,
+    throttle: Throttle | None = None,
 ) -> HttpObjectStore:
     connection = Connection(
         "bucket",
@@ -40,4 +45,4 @@ def client_of(
         "us-east-1",
         lambda: Credentials("AKIAEXAMPLE", SECRET, "session-" + SECRET),
     )
-    return HttpObjectStore(connection, offload or Offload(8), SystemClock(), timeouts=timeouts)
+    return HttpObjectStore(connection, offload or Offload(8), SystemClock(), timeouts=timeouts, throttle=throttle)
