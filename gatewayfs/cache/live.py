@@ -276,10 +276,11 @@ class Content:
                 )
             )
         failpoint(_AFTER_MARK)
-        self.frozen = False
         was_clean = inode.remote is not None and inode.content_revision == inode.remote.content_revision
-        if was_clean and not self.in_pack and self.buffer is None and self.extents:
+        # An unlinked file is told apart from its object; should power loss take the unlink back, it would be clean again.
+        if (was_clean or not inode.linked) and not self.in_pack and self.buffer is None and self.extents:
             await meta.sync()
+        self.frozen = False
 
     async def _write_file(self, offset: int, data: bytes) -> None:
         async with self.gate.hold(offset, offset + len(data)):
