@@ -9,7 +9,22 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from tests.crash.ledger import Lost, Seen, attribute_difference, differences, digest_of, size_difference, stages
-from tests.crash.steps import FILE, AnyStep, Node, Orphan, Patch, Put, Rename, Sync, Tree, Truncate, Unlink, take
+from tests.crash.steps import (
+    FILE,
+    AnyStep,
+    Node,
+    Orphan,
+    Patch,
+    Piece,
+    Put,
+    Rename,
+    Sync,
+    Tree,
+    Truncate,
+    Unlink,
+    patched,
+    take,
+)
 
 
 @dataclass
@@ -47,7 +62,11 @@ class Recorded:
             if step.exchange:
                 lives |= {step.path + below: life for below, life in replaced.items()}
         elif isinstance(step, Unlink | Orphan):
-            lives.pop(step.path, None)
+            life = lives.pop(step.path, None)
+            if life is not None and isinstance(step, Orphan):
+                # Should power loss take the unlink back, what was written into the open file since may be there.
+                orphaned = patched(life.versions[-1].data, (Piece(0, step.seed, step.length),))
+                life.versions.append(Version(number, orphaned))
         elif isinstance(step, Put) or (isinstance(step, Truncate) and step.size == 0):
             lives[step.path] = Life([Version(number, b"")])
         if isinstance(step, Put | Patch | Truncate):
