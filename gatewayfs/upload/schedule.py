@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 
 from gatewayfs.upload.entries import Entry, State, Target
 
-
 BLOCKED_CHECK_S = 300.0
 """A blocked entry looks again after this even if nobody called it: an oversight may cost minutes, never an upload."""
 
