@@ -277,7 +277,7 @@ class Content:
             )
         failpoint(_AFTER_MARK)
         was_clean = inode.remote is not None and inode.content_revision == inode.remote.content_revision
-        # An unlinked file is told apart from its object; should power loss take the unlink back, it would be clean again.
+        # An unlinked file forgot its object; should power loss take the unlink back, it would be clean again.
         if (was_clean or not inode.linked) and not self.in_pack and self.buffer is None and self.extents:
             await meta.sync()
         self.frozen = False
