@@ -13,8 +13,12 @@ from gatewayfs.errors import (
 )
 from gatewayfs.meta.schema import Inode
 from gatewayfs.meta.transaction import Transaction
+from gatewayfs.runtime.failpoints import failpoint, register
 from gatewayfs.types import ROOT_INO, SYMLINK_BYTES_MAX
 from gatewayfs.vfs.share import Caller, Share, is_special, new_directory
+
+
+_BEFORE_MKDIR = register("vfs.mkdir.before", "nothing of the new directory")
 
 
 class Namespace:
@@ -39,6 +43,7 @@ class Namespace:
 
     async def mkdir(self, parent: int, name: bytes, mode: int, caller: Caller) -> Inode:
         """Make a directory; its marker object follows. Raises EntryExists and what ``lookup`` raises."""
+        failpoint(_BEFORE_MKDIR)
         return await self._make(parent, name, stat.S_IFDIR | stat.S_IMODE(mode), caller)
 
     async def mknod(self, parent: int, name: bytes, mode: int, caller: Caller) -> Inode:

@@ -82,7 +82,6 @@ def work(mount_root: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
         request.getfixturevalue("daemons").print_logs()
 
 
-
 @pytest.fixture
 def mounted_drain(mounted: Gateway) -> Callable[[], None]:
     """Wait until everything written so far is in the bucket."""

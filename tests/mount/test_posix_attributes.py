@@ -202,7 +202,9 @@ def test_who_may_set_times(work: Path) -> None:
 
 
 @pytest.mark.semantics("attr-ctime")
-@pytest.mark.parametrize("change", ["chmod", "chown", "utime", "write", "truncate", "setxattr", "removexattr", "rename"])
+@pytest.mark.parametrize(
+    "change", ["chmod", "chown", "utime", "write", "truncate", "setxattr", "removexattr", "rename"]
+)
 def test_every_change_of_a_file_moves_its_ctime(work: Path, change: str) -> None:
     file = write_file(work / "f", b"content")
     os.setxattr(file, "user.old", b"1")

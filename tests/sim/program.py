@@ -210,9 +210,7 @@ class Run:
             assert self.world.stray_cache_files() == []
 
     def _compare_bucket(self) -> None:
-        expected = {
-            (path + b"/" * (node.kind == DIRECTORY)).decode(): node for path, node, _ in self.tree.walk()
-        }
+        expected = {(path + b"/" * (node.kind == DIRECTORY)).decode(): node for path, node, _ in self.tree.walk()}
         stored = self.world.bucket.raw
         assert sorted(stored) == sorted(expected)
         for key, node in expected.items():
@@ -222,7 +220,9 @@ class Run:
             decoded = decode(
                 own, key_is_directory=key.endswith("/"), defaults=DEFAULTS, last_modified_ns=found.last_modified_ns
             ).attributes
-            assert (decoded.mode, decoded.uid, decoded.gid) == (TYPE_BITS[node.kind] | node.mode, node.uid, node.gid), key
+            assert (decoded.mode, decoded.uid, decoded.gid) == (TYPE_BITS[node.kind] | node.mode, node.uid, node.gid), (
+                key
+            )
             if node.kind != DIRECTORY and "file-mtime" in found.metadata:
                 assert decoded.mtime_ns == node.mtime_ns, key
             assert xattrs_from_metadata(foreign) == node.xattrs, key

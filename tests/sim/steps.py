@@ -216,7 +216,12 @@ class Rename:
         with run.asking() as asked:
             with asked.expected():
                 run.tree.rename(
-                    parent, name, to, self.name, exchange=self.exchange, no_replace=self.no_replace and not self.exchange
+                    parent,
+                    name,
+                    to,
+                    self.name,
+                    exchange=self.exchange,
+                    no_replace=self.no_replace and not self.exchange,
                 )
             await run.world.fs.renaming.rename(
                 parent.ino,
@@ -436,8 +441,28 @@ class ForeignDelete:
 
 
 Step = (
-    Create | Open | Write | Read | Sync | Close | Truncate | Make | Remove | Rename | SetAttributes | Xattr
-    | Breathe | Wait | Drain | StartDrain | Restart | Evict | Disconnect | Trouble | ForeignPut | ForeignDelete
+    Create
+    | Open
+    | Write
+    | Read
+    | Sync
+    | Close
+    | Truncate
+    | Make
+    | Remove
+    | Rename
+    | SetAttributes
+    | Xattr
+    | Breathe
+    | Wait
+    | Drain
+    | StartDrain
+    | Restart
+    | Evict
+    | Disconnect
+    | Trouble
+    | ForeignPut
+    | ForeignDelete
 )
 
 __all__ = [name for name, value in list(globals().items()) if isinstance(value, type) and value.__module__ == __name__]

@@ -42,7 +42,9 @@ posix = st.one_of(
         st.sampled_from([None, 0, 4321]),
         st.sampled_from([None, 1, 1_234_567_890_123_456_789]),
     ),
-    st.builds(steps.Xattr, numbers, st.sampled_from([b"user.a", b"user.b"]), st.sampled_from([None, b"", b"v", b"\xff"])),
+    st.builds(
+        steps.Xattr, numbers, st.sampled_from([b"user.a", b"user.b"]), st.sampled_from([None, b"", b"v", b"\xff"])
+    ),
 )
 around = st.one_of(
     st.builds(steps.Breathe, turns),
