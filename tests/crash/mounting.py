@@ -174,7 +174,8 @@ class MountSeries:
     # ------------------------------------------------------------------ inside
 
     def _objects(self) -> list[Object]:
-        return [Object(key, self.bucket.body(key), self.bucket.metadata(key)) for key in self.bucket.keys()]
+        keys = self.bucket.keys()
+        return [Object(key, self.bucket.body(key), self.bucket.metadata(key)) for key in keys]
 
     def _dead(self) -> bool:
         return self.gateway.process is None or self.gateway.process.poll() is not None
