@@ -15,11 +15,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bench import mounted, records
+from bench import mounted, records, s3_client
 
 BENCHMARKS: dict[str, Callable[[], dict[str, Any]]] = {
     "mounted": mounted.run,
     "records": records.run,
+    "s3_client": s3_client.run,
 }
 RESULTS = Path(__file__).parent / "results"
 

@@ -1,6 +1,6 @@
 """What boto3 knows and we should not reinvent: whose credentials, which region, which address.
 
-The only module that imports boto3 and botocore. ``resolve`` asks them once, without any network traffic, and returns a
+``resolve`` asks botocore once, without any network traffic, and returns a
 ``Connection`` for the hot-path client: profiles, environment, instance roles, SSO, endpoint variables, proxies and CA
 bundles mean here what they mean to every other program that uses AWS's SDK.
 """

@@ -1,22 +1,47 @@
-"""Connections to one endpoint: made, kept, reused and given up. Everything here runs in worker threads.
+"""Connections to one endpoint, through urllib3: made, kept, reused and given up. Everything runs in worker threads.
 
-``ConnectionPool.exchange`` sends one request and returns its reply. It never retries, with one exception: a kept
-connection that the server had closed meanwhile is noticed only when the request is already on its way. Then a request
-that may be sent twice without harm is sent once more, over a new connection.
-
-An ``Interruption`` lets the event loop end an exchange from outside by shutting its socket.
+``ConnectionPool.exchange`` sends one request and returns its reply, urllib3's retries and redirects being off. It never
+sends twice, with one exception: a kept connection that the server had closed meanwhile is noticed only when the
+request is already on its way. Then a request that may be sent twice without harm goes over the next connection.
 """
 
-import select
+import re
 import socket
 import ssl
-import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from http.client import HTTPException, IncompleteRead
+from typing import Any, cast
 
-from gatewayfs.errors import BadResponse, StoreUnreachable
+import urllib3
+from urllib3.exceptions import (
+    HTTPError,
+    InvalidChunkLength,
+    InvalidHeader,
+    NewConnectionError,
+    ProxyError,
+    SSLError,
+)
+from urllib3.exceptions import TimeoutError as Urllib3Timeout
+from urllib3.response import BaseHTTPResponse
+
+from gatewayfs.errors import BadResponse, StoreError, StoreUnreachable
 from gatewayfs.runtime.throttle import UNTHROTTLED, Passage
-from gatewayfs.s3.wire import Deadline, Expect, NoReply, Reply, Wire
+from gatewayfs.s3.connection import PlainConnection, TlsConnection
+from gatewayfs.s3.wire import (
+    ERROR_BODY_BYTES_MAX,
+    RECEIVE_BYTES,
+    Deadline,
+    Exchange,
+    Expect,
+    Interruption,
+    NoReply,
+    Reply,
+    serving,
+)
+
+SOCKET_OPTIONS = [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1), (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)]
+_TUNNEL_REFUSED = re.compile(r"Tunnel connection failed: ([0-9]{3})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +51,10 @@ class Proxy:
     host: str
     port: int
     authorization: str = field(default="", repr=False)
+
+    @property
+    def url(self) -> str:
+        return f"http://{_bracketed(self.host)}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +74,16 @@ class Endpoint:
     @property
     def authority(self) -> str:
         """The Host header: the port only where it is not the scheme's own."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
+        host = _bracketed(self.host)
         return host if self.port == (443 if self.tls else 80) else f"{host}:{self.port}"
 
     @property
+    def scheme(self) -> str:
+        return "https" if self.tls else "http"
+
+    @property
     def url(self) -> str:
-        return f"{'https' if self.tls else 'http'}://{self.authority}"
+        return f"{self.scheme}://{self.authority}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,42 +103,12 @@ class HttpRequest:
     passage: Passage = UNTHROTTLED
 
 
-class Interruption:
-    """Ends an exchange from another thread. One per call; usable for the call's several exchanges."""
+class _PlainPool(urllib3.HTTPConnectionPool):
+    ConnectionCls = PlainConnection
 
-    def __init__(self) -> None:
-        self._mutex = threading.Lock()
-        self._sock: socket.socket | None = None
-        self._interrupted = False
 
-    @property
-    def interrupted(self) -> bool:
-        return self._interrupted
-
-    def interrupt(self) -> bool:
-        """Shut the connection. True when there is none yet: then none will be used, nothing more will happen."""
-        with self._mutex:
-            self._interrupted = True
-            if self._sock is None:
-                return True
-            try:
-                # Not SSLSocket.shutdown, which takes the TLS state away from the thread that is reading.
-                socket.socket.shutdown(self._sock, socket.SHUT_RDWR)
-            except OSError:
-                return False  # the connection ended by itself
-            return False
-
-    def attach(self, sock: socket.socket) -> None:
-        """From here on ``sock`` is what ``interrupt`` shuts; raises StoreUnreachable when it was called before."""
-        with self._mutex:
-            if self._interrupted:
-                raise StoreUnreachable("interrupted")
-            self._sock = sock
-
-    def detach(self) -> None:
-        """The connection is out of this call's hands: the next one to use it must not be interrupted by us."""
-        with self._mutex:
-            self._sock = None
+class _TlsPool(urllib3.HTTPSConnectionPool):
+    ConnectionCls = TlsConnection
 
 
 class ConnectionPool:
@@ -119,134 +122,159 @@ class ConnectionPool:
     def __init__(self, endpoint: Endpoint, kept_max: int, connect_s: float) -> None:
         self.endpoint = endpoint
         self._connect_s = connect_s
-        self._kept_max = kept_max
-        self._mutex = threading.Lock()
-        self._idle: list[Wire] = []
-        self._closed = False
+        self._pool = _pool(endpoint, kept_max)
+        # A proxy for plain http is told the whole address; one for https only where to tunnel to.
+        self._base = endpoint.url if endpoint.proxy is not None and endpoint.tls is None else ""
 
     def __repr__(self) -> str:
-        return f"<ConnectionPool {self.endpoint.url}: {len(self._idle)} idle>"
+        return f"<ConnectionPool {self.endpoint.url}>"
 
     def exchange(self, request: HttpRequest, expect: Expect, deadline: Deadline, interruption: Interruption) -> Reply:
         """Send ``request`` and return its reply, whatever its status. Raises StoreUnreachable or BadResponse."""
-        wire = self._take_idle()
-        if wire is not None:
-            try:
-                return self._exchange_on(wire, request, expect, deadline, interruption)
-            except NoReply:
-                if not request.replayable:
-                    raise
-        return self._exchange_on(self._connect(deadline), request, expect, deadline, interruption)
+        exchange = serving.exchange = Exchange(deadline, interruption, request.passage)
+        try:
+            while True:
+                try:
+                    return self._exchange(request, expect, exchange)
+                except NoReply:
+                    if not exchange.reused or (exchange.sent and not request.replayable):
+                        raise
+                # Each turn uses up one kept connection; a new one is the last turn.
+                exchange.reused = False
+        except HTTPError as error:
+            raise self._translated(error) from error
+        finally:
+            interruption.detach()
 
     def close(self) -> None:
         """Close the idle connections; those in use follow as they are returned."""
-        with self._mutex:
-            self._closed = True
-            idle, self._idle = self._idle, []
-        for wire in idle:
-            wire.close()
+        self._pool.close()
 
-    def _exchange_on(
-        self, wire: Wire, request: HttpRequest, expect: Expect, deadline: Deadline, interruption: Interruption
-    ) -> Reply:
-        keep = False
+    def _exchange(self, request: HttpRequest, expect: Expect, exchange: Exchange) -> Reply:
+        idle_s = exchange.deadline.next_wait_s()
+        response = self._pool.urlopen(
+            request.method,
+            self._base + request.target,
+            # urllib3 sends whatever bytes-like an iterable gives, and headers of bytes as they are.
+            body=cast("Iterable[bytes]", request.chunks()) if request.length else None,
+            headers=cast("Mapping[str, str]", _encoded(request)),
+            retries=False,
+            redirect=False,
+            assert_same_host=False,
+            timeout=urllib3.Timeout(connect=min(self._connect_s, idle_s), read=idle_s),
+            preload_content=False,
+            decode_content=False,
+        )
         try:
-            interruption.attach(wire.sock)
-            wire.passage = request.passage
-            try:
-                wire.send((self._head(request), *request.chunks()), deadline)
-            except NoReply:
-                # A server that refuses a body may answer and hang up before it has read all of it.
-                reply = wire.receive(request.method, expect, deadline)
-            else:
-                reply = wire.receive(request.method, expect, deadline)
-                keep = reply.keep_alive
-            return reply
+            return _received(response, expect)
+        except BaseException:
+            response.close()
+            raise
         finally:
-            interruption.detach()
-            self._give_back(wire, keep)
+            response.release_conn()
 
-    def _connect(self, deadline: Deadline) -> Wire:
-        return connect(self.endpoint, min(self._connect_s, deadline.next_wait_s()), deadline)
+    def _translated(self, error: HTTPError) -> StoreError:
+        """Return what an error of urllib3's means here."""
+        causes = list(_causes(error))
+        for cause in causes:
+            if isinstance(cause, ssl.SSLCertVerificationError):
+                return self._no_connection(f"its certificate is not trusted ({cause.verify_message})")
+        if isinstance(error, ProxyError) and (refusal := _TUNNEL_REFUSED.search(str(error.original_error))):
+            return self._refused_by_proxy(int(refusal[1]))
+        if isinstance(error, InvalidChunkLength | InvalidHeader):
+            return BadResponse("broken framing in the answer")
+        if isinstance(error, NewConnectionError | ProxyError | SSLError | Urllib3Timeout):
+            return self._no_connection(_reason(causes[-1]))
+        for cause in causes:
+            if isinstance(cause, IncompleteRead):
+                return StoreUnreachable("connection lost inside the answer")
+            if isinstance(cause, HTTPException):
+                return BadResponse("answer is not HTTP")
+        return StoreUnreachable(f"connection lost: {_reason(causes[-1])}")
 
-    def _head(self, request: HttpRequest) -> bytes:
-        target = request.target
-        if self.endpoint.proxy is not None and self.endpoint.tls is None:
-            target = self.endpoint.url + target
-        lines = [f"{request.method} {target} HTTP/1.1"]
-        lines += [f"{name}: {value}" for name, value in request.headers.items()]
-        if request.length or request.method in ("PUT", "POST"):
-            lines.append(f"content-length: {request.length}")
-        if self.endpoint.proxy is not None and self.endpoint.tls is None and self.endpoint.proxy.authorization:
-            lines.append(f"proxy-authorization: {self.endpoint.proxy.authorization}")
-        lines.append("\r\n")
-        return "\r\n".join(lines).encode()
+    def _no_connection(self, reason: str) -> StoreUnreachable:
+        proxy = self.endpoint.proxy
+        through = f" through proxy {proxy.url}" if proxy is not None else ""
+        return StoreUnreachable(f"cannot connect to {self.endpoint.url}{through}: {reason}")
 
-    def _take_idle(self) -> Wire | None:
-        while True:
-            with self._mutex:
-                if not self._idle:
-                    return None
-                wire = self._idle.pop()
-            if not _readable(wire.sock):
-                return wire
-            # Readable while idle: the server hung up, or speaks out of turn.
-            wire.close()
-
-    def _give_back(self, wire: Wire, keep: bool) -> None:
-        with self._mutex:
-            if keep and not self._closed and len(self._idle) < self._kept_max:
-                self._idle.append(wire)
-                return
-        wire.close()
+    def _refused_by_proxy(self, status: int) -> BadResponse:
+        endpoint, proxy = self.endpoint, self.endpoint.proxy
+        assert proxy is not None
+        text = f"proxy {proxy.host}:{proxy.port} refuses to connect to {endpoint.host}:{endpoint.port}: {status}"
+        return BadResponse(text, status=status)
 
 
-def connect(endpoint: Endpoint, timeout_s: float, deadline: Deadline) -> Wire:
-    """Open a connection, through the proxy and TLS where there are such. Raises StoreUnreachable or BadResponse."""
+def _received(response: BaseHTTPResponse, expect: Expect) -> Reply:
+    headers: dict[str, str] = {}
+    for name, value in response.headers.items():
+        key, text = name.lower(), _header_text(value)
+        headers[key] = f"{headers[key]},{text}" if key in headers else text
+    reply = Reply(response.status, headers)
+    sink = expect.sink_for(reply) if expect.sink_for is not None else None
+    limit = expect.body_bytes_max if reply.status < 300 else ERROR_BODY_BYTES_MAX
+    pieces = []
+    for piece in response.stream(RECEIVE_BYTES, decode_content=False):
+        reply.body_bytes += len(piece)
+        if sink is not None:
+            sink(memoryview(piece))
+        elif reply.body_bytes > limit:
+            raise BadResponse(f"answer longer than {limit} bytes", status=reply.status)
+        else:
+            pieces.append(piece)
+    reply.body = b"".join(pieces)
+    return reply
+
+
+def _encoded(request: HttpRequest) -> dict[str, str | bytes]:
+    """Return the headers as http.client takes them: what is not ASCII, as the UTF-8 that was signed."""
+    headers: dict[str, str | bytes] = {
+        name: value if value.isascii() else value.encode() for name, value in request.headers.items()
+    }
+    if request.length or request.method in ("PUT", "POST"):
+        headers["content-length"] = str(request.length)
+    return headers
+
+
+def _header_text(value: str) -> str:
+    """Most stores send metadata as it was sent to them, which is UTF-8; anything else is at least kept readable."""
+    value = value.strip(" \t")
+    if value.isascii():
+        return value
+    try:
+        return value.encode("latin-1").decode()
+    except UnicodeDecodeError:
+        return value
+
+
+def _pool(endpoint: Endpoint, kept_max: int) -> urllib3.HTTPConnectionPool:
+    options: dict[str, Any] = {"maxsize": kept_max, "block": False, "socket_options": SOCKET_OPTIONS}
+    if endpoint.tls is not None:
+        options["ssl_context"] = endpoint.tls
     proxy = endpoint.proxy
-    host, port = (proxy.host, proxy.port) if proxy is not None else (endpoint.host, endpoint.port)
-    try:
-        sock = socket.create_connection((host, port), timeout_s)
-    except OSError as error:
-        raise StoreUnreachable(f"cannot connect to {host}:{port}: {_reason(error)}") from error
-    try:
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        if endpoint.tls is None:
-            return Wire(sock)
-        if proxy is not None:
-            _tunnel(sock, endpoint, proxy, deadline)
-        sock.settimeout(timeout_s)
-        return Wire(endpoint.tls.wrap_socket(sock, server_hostname=endpoint.host))
-    except (OSError, ValueError) as error:
-        sock.close()
-        raise StoreUnreachable(f"cannot connect to {endpoint.url}: {_reason(error)}") from error
-    except BaseException:
-        sock.close()
-        raise
+    manager: urllib3.PoolManager
+    if proxy is None:
+        manager = urllib3.PoolManager(**options)
+    else:
+        headers = {"proxy-authorization": proxy.authorization} if proxy.authorization else None
+        manager = urllib3.ProxyManager(proxy.url, proxy_headers=headers, **options)
+    manager.pool_classes_by_scheme = {"http": _PlainPool, "https": _TlsPool}
+    return manager.connection_from_host(endpoint.host, endpoint.port, endpoint.scheme)
 
 
-def _tunnel(sock: socket.socket, endpoint: Endpoint, proxy: Proxy, deadline: Deadline) -> None:
-    target = f"{endpoint.host}:{endpoint.port}"
-    lines = [f"CONNECT {target} HTTP/1.1", f"host: {target}"]
-    if proxy.authorization:
-        lines.append(f"proxy-authorization: {proxy.authorization}")
-    wire = Wire(sock)
-    wire.send([("\r\n".join(lines) + "\r\n\r\n").encode()], deadline)
-    status = wire.receive_head(deadline).status
-    if status != 200:
-        raise BadResponse(f"proxy {proxy.host}:{proxy.port} refuses to connect to {target}: {status}", status=status)
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
 
 
-def _readable(sock: socket.socket) -> bool:
-    poller = select.poll()
-    poller.register(sock, select.POLLIN | select.POLLERR | select.POLLHUP)
-    return bool(poller.poll(0))
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield the error and what it was made of, outermost first."""
+    seen: BaseException | None = error
+    while seen is not None:
+        yield seen
+        inner = [argument for argument in seen.args if isinstance(argument, BaseException)]
+        seen = seen.__cause__ or (inner[0] if inner else None)
 
 
-def _reason(error: Exception) -> str:
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"its certificate is not trusted ({error.verify_message})"
-    if isinstance(error, TimeoutError):
+def _reason(error: BaseException) -> str:
+    if isinstance(error, TimeoutError | Urllib3Timeout) and not isinstance(error, NewConnectionError):
         return "timed out"
     return str(error.args[-1] if isinstance(error, OSError) and error.args else error)

@@ -9,10 +9,10 @@ from gatewayfs.runtime.clock import Clock
 from gatewayfs.runtime.offload import Offloader
 from gatewayfs.runtime.throttle import Passage, Throttle
 from gatewayfs.s3.headers import condition_headers, quote_key, quoted_etag
-from gatewayfs.s3.http import Endpoint, Interruption
+from gatewayfs.s3.http import Endpoint
 from gatewayfs.s3.store import Capabilities, Condition
 from gatewayfs.s3.transport import DEFAULT_TIMEOUTS, Call, CredentialSource, Timeouts, Transport
-from gatewayfs.s3.wire import Reply
+from gatewayfs.s3.wire import Interruption, Reply
 from gatewayfs.s3.xml import unquoted
 from gatewayfs.types import ETag, ObjectKey
 
@@ -37,7 +37,7 @@ class Requests:
     Args:
         connection: from ``s3.boto.resolve``.
         offload: runs the requests; its thread limit is the limit of requests at a time.
-        clock: dates the requests.
+        clock: what the store's is compared with.
         timeouts: when requests are given up.
         connections_max: idle connections kept; as many as ``offload`` has threads.
         throttle: bandwidth limits that bodies keep to; None for a client without any.

@@ -13,11 +13,11 @@ from gatewayfs.runtime.offload import thread_clock
 from gatewayfs.runtime.throttle import Passage
 from gatewayfs.s3.bodies import EMPTY_PAYLOAD, Payload, payload_of, read_payload
 from gatewayfs.s3.headers import parse_http_date, quote_key, quote_query
-from gatewayfs.s3.http import ConnectionPool, Endpoint, HttpRequest, Interruption
-from gatewayfs.s3.signing import Credentials, Signer
+from gatewayfs.s3.http import ConnectionPool, Endpoint, HttpRequest
+from gatewayfs.s3.signing import Credentials, sign
 from gatewayfs.s3.store import Body
 from gatewayfs.s3.translate import Attempt, error_of, in_place, is_web_page, not_s3
-from gatewayfs.s3.wire import Deadline, Expect, Reply
+from gatewayfs.s3.wire import Deadline, Expect, Interruption, Reply
 from gatewayfs.s3.xml import NotXml, is_error
 
 T = TypeVar("T")
@@ -79,7 +79,7 @@ class Transport:
         endpoint: where the bucket is.
         bucket: its name, for messages.
         credentials: asked before every request.
-        clock: the wall clock that requests are dated by.
+        clock: the wall clock that the store's is compared with.
         timeouts: when requests are given up.
         connections_max: idle connections kept.
     """
@@ -101,7 +101,6 @@ class Transport:
         self._endpoint = endpoint
         self._region = region
         self._credentials = credentials
-        self._signer = Signer(region)
         self._clock = clock
 
     def __repr__(self) -> str:
@@ -142,17 +141,16 @@ class Transport:
     def _signed(self, call: Call, payload: Payload, passage: Passage) -> HttpRequest:
         path = self._endpoint.base_path + (quote_key(call.key) if call.key is not None else "")
         query = quote_query(call.query)
-        headers = self._signer.headers(
+        target = f"{path}?{query}" if query else path
+        headers = sign(
             self._credentials(),
-            self._clock.time_ns() / 1e9,
+            self._region,
             call.method,
-            path,
-            query,
+            self._endpoint.url + target,
             {"host": self._endpoint.authority, **call.headers},
             payload.sha256,
         )
         headers["user-agent"] = USER_AGENT
-        target = f"{path}?{query}" if query else path
         return HttpRequest(call.method, target, headers, payload.chunks, payload.length, call.replayable, passage)
 
     def _note_date(self, reply: Reply) -> None:

@@ -10,10 +10,10 @@ import trio
 from gatewayfs.errors import StoreUnreachable
 from gatewayfs.runtime.offload import Offload, thread_clock
 from gatewayfs.s3.client import HttpObjectStore
-from gatewayfs.s3.http import ConnectionPool, Endpoint, HttpRequest, Interruption
+from gatewayfs.s3.http import ConnectionPool, Endpoint, HttpRequest
 from gatewayfs.s3.store import Condition, FileRange, InlineBody, ObjectStore, Part
 from gatewayfs.s3.transport import Timeouts
-from gatewayfs.s3.wire import Deadline, Expect
+from gatewayfs.s3.wire import Deadline, Expect, Interruption
 from gatewayfs.types import ETag, ObjectKey
 from tests.component.s3.conftest import client_of
 from tests.support import badserver
@@ -129,23 +129,23 @@ async def test_a_cancelled_fetch_never_writes_later(server: BadServer, tmp_path:
     offload = Offload(8)
     store = client_of(server.port, timeouts=Timeouts(), offload=offload)
     path = tmp_path / "cached"
-    path.write_bytes(b"#" * 100_000)
+    path.write_bytes(b"#" * 600_000)
     go_on = threading.Event()
     head = (
         b'HTTP/1.1 206 P\r\nETag: "e"\r\nLast-Modified: Mon, 23 Nov 2026 14:42:28 GMT\r\n'
-        b"Content-Range: bytes 0-99999/100000\r\nContent-Length: 100000\r\n\r\n"
+        b"Content-Range: bytes 0-599999/600000\r\nContent-Length: 600000\r\n\r\n"
     )
 
     def in_two_halves(connection: Connection) -> bool:
-        connection.send(head + b"x" * 50_000)
+        connection.send(head + b"x" * 300_000)
         go_on.wait(10)
-        connection.send(b"y" * 50_000)
+        connection.send(b"y" * 300_000)
         return False
 
     server.otherwise(in_two_halves)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(lambda: store.fetch(KEY, 0, 100_000, str(path), 0))
-        await until(lambda: path.read_bytes().startswith(b"x" * 50_000))
+        nursery.start_soon(lambda: store.fetch(KEY, 0, 600_000, str(path), 0))
+        await until(lambda: path.read_bytes().startswith(b"x" * 200_000))
         nursery.cancel_scope.cancel()
     path.write_bytes(b"mine")
     go_on.set()
