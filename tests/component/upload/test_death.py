@@ -224,3 +224,30 @@ async def test_a_conflict_is_resolved_once_whenever_the_program_dies(capabilitie
 
         count = await at_every_request(prepare, act, capabilities=capabilities, check=both_are_there, **settings)
         assert count >= 3
+
+
+async def test_a_directory_renamed_there_and_back_while_its_children_are_visited_forgets_none(make_world, monkeypatch):
+    """Children looked at while the directory had its old name are content; the pass under way must not be the last."""
+    from gatewayfs.upload import directories
+
+    world = make_world()
+    world.mkdir("d")
+    for number in range(100):
+        await world.write(f"d/{number:02}", b"%d" % number)
+    await world.drained()
+    slices, mark = itertools.count(), directories._mark
+
+    def renaming(ctx, children):
+        slice_ = next(slices)
+        if slice_ == 30:
+            world.rename("e", "d")
+        if slice_ == 70:
+            world.rename("d", "e")
+        return mark(ctx, children)
+
+    monkeypatch.setattr(directories, "SLICE", 1)
+    monkeypatch.setattr(directories, "_mark", renaming)
+    world.rename("d", "e")
+    await world.drained()
+    await world.check()
+    assert next(slices) > 100, "the children were gone through again"
