@@ -68,12 +68,7 @@ class Link:
     """
 
     def __init__(self, target: str | int, *, rtt_s: float = 0.0, rate_bytes_per_s: float = 0.0, port: int = 0) -> None:
-        where = str(target)
-        address = urlsplit(where if "//" in where else f"//{where}" if ":" in where else f"//127.0.0.1:{where}")
-        if address.hostname is None or address.port is None:
-            raise ValueError(f"no host:port in {target!r}")
-        self._scheme = address.scheme or "http"
-        self._target = (address.hostname, address.port)
+        self._scheme, self._target = _address(target)
         self.port = port
         self.rtt_s = rtt_s
         self.rate_bytes_per_s = rate_bytes_per_s
@@ -116,6 +111,15 @@ class Link:
             self._reset_after_bytes = self._down.delivered_bytes + down_bytes
 
         self._run(arm)
+
+    def lead_to(self, target: str | int) -> None:
+        """Relay to another server from now on; the connections of this moment are reset."""
+
+        def turn() -> None:
+            self._scheme, self._target = _address(target)
+            self._reset_all()
+
+        self._run(turn)
 
     def join(self) -> None:
         """Mend whatever ``cut``, ``refuse`` or ``reset_after`` did."""
@@ -233,6 +237,15 @@ class Link:
             wire.delivered_bytes += len(data)
             writer.write(data)
             await writer.drain()
+
+
+def _address(target: str | int) -> tuple[str, tuple[str, int]]:
+    """Scheme, host and port of a target."""
+    where = str(target)
+    address = urlsplit(where if "//" in where else f"//{where}" if ":" in where else f"//127.0.0.1:{where}")
+    if address.hostname is None or address.port is None:
+        raise ValueError(f"no host:port in {target!r}")
+    return address.scheme or "http", (address.hostname, address.port)
 
 
 def _reset(writer: asyncio.StreamWriter) -> None:
