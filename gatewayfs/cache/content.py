@@ -106,6 +106,9 @@ class ContentCache:
         if content.users:
             return
         content.persist_residence()
+        if not content.changed:
+            # A cache file nothing came into (its fetch failed), or whose bytes others replaced, has no record.
+            content.sparse.abandon(self._meta.inode(content.ino))
         if self._live.get(content.ino) is content:
             del self._live[content.ino]
 

@@ -114,11 +114,16 @@ class Fetcher:
             )
             if len(data) != remote.size:
                 raise BucketMovedOn(f"the object has {len(data)} bytes, not {remote.size}")
+            self._count(len(data))
             if content.size != len(data) or content.extents or content.buffer is not None:
                 return  # written or truncated meanwhile: look again
-            content.placement = self._packs.append(content.ino, inode.content_revision, data)
-            content.residence_changed = True
-            self._count(len(data))
+            if not content.being_changed:
+                content.placement = self._packs.append(content.ino, inode.content_revision, data)
+                content.residence_changed = True
+                return
+        # Somebody is about to write, and has decided already that the bytes go to a sparse file: they must not be
+        # in two places. (Waiting for them inside the gate would be for ever: they wait for the gate.)
+        await content.unchanging()
 
     async def _fetch_range(self, content: Content, remote: Remote, start: int, end: int) -> None:
         async with content.gate.hold(start, end):

@@ -104,6 +104,16 @@ class Content:
         """Every byte is on this machine."""
         return self.buffer is not None or self.in_pack or self.extents.covers(0, self.size)
 
+    @property
+    def being_changed(self) -> bool:
+        """A write, a truncation or its recording is under way."""
+        return self._mutex.locked()
+
+    async def unchanging(self) -> None:
+        """Wait until no change is under way."""
+        async with self._mutex:
+            pass
+
     async def read(self, offset: int, length: int) -> bytes:
         """Up to ``length`` bytes from ``offset``, fetching what is absent; shorter only at the end of the file.
 

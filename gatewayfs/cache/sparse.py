@@ -127,8 +127,8 @@ class SparseFile:
         except OSError as problem:
             raise translated(problem, f"extend to {size}") from problem
 
-    def abandon(self, inode: Inode) -> None:
-        """Another one takes over. The record frees what it names; what it never named goes now."""
+    def abandon(self, inode: Inode | None) -> None:
+        """Nobody uses it any more. The record frees what it names; what it never named goes now."""
         if self.number and not _names(inode, self.number):
             self._folder.remove(self._ino, self.number)
 

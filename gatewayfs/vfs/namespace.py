@@ -17,7 +17,6 @@ from gatewayfs.runtime.failpoints import failpoint, register
 from gatewayfs.types import ROOT_INO, SYMLINK_BYTES_MAX
 from gatewayfs.vfs.share import Caller, Share, is_special, new_directory
 
-
 _BEFORE_MKDIR = register("vfs.mkdir.before", "nothing of the new directory")
 
 
@@ -101,6 +100,9 @@ class Namespace:
             raise EntryExists(name.decode(errors="replace"))
         directory = await share.known(share.directory(parent))
         share.check_key(directory, name)
+        if share.meta.lookup(parent, name) is not None:
+            # A listing brought it while the directory's attributes were asked for.
+            raise EntryExists(name.decode(errors="replace"))
         with share.meta.transaction() as tx:
             inode = self._born(tx, directory, name, mode, caller, target)
             share.changed_entries(tx, parent, inode.ctime_ns)

@@ -9,6 +9,7 @@ import msgspec
 import trio
 
 from gatewayfs.errors import (
+    DirectoryNotEmpty,
     EntryExists,
     InvalidArgument,
     IsADirectory,
@@ -100,6 +101,8 @@ class Renaming:
         now_there = meta.lookup(new_parent, new_name)
         if (now_there.ino if now_there else 0) != (target.ino if target else 0):
             raise EntryExists(new_name.decode(errors="replace"))
+        if target is not None and not exchange and meta.has_children(target.ino):
+            raise DirectoryNotEmpty(new_name.decode(errors="replace"))
         self._share.directory(new_parent)
         if moved.is_directory:
             self._check_not_below(moved.ino, new_parent)
