@@ -105,6 +105,43 @@ class Read:
 
 
 @dataclass(frozen=True)
+class WriteWhileRead:
+    """One process reads a whole file while another writes to it; reading begins ``turns`` earlier."""
+
+    file: int
+    turns: int
+    offset: int
+    length: int
+
+    async def do(self, run: Run) -> None:
+        chosen = run.node(self.file, FILE)
+        if chosen is None:
+            return
+        run.world.reconnect()
+        node, files = chosen[0], run.world.fs.files
+        before = node.data
+        reader, writer = [await files.open(node.ino, os.O_RDWR, CALLER) for _ in range(2)]
+        found: list[bytes] = []
+        data = b"w" * self.length
+
+        async def read() -> None:
+            found.append(await files.read(reader, 0, len(before)))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(read)
+            await Breathe(self.turns).do(run)
+            await files.write(writer, self.offset, data)
+        node.put(before[: self.offset].ljust(self.offset, b"\0") + data + before[self.offset + self.length :])
+        assert len(found[0]) == len(before)
+        assert all(byte in (before[at], node.data[at]) for at, byte in enumerate(found[0]))
+        for number in (reader, writer):
+            await files.flush(number)
+            await files.release(number)
+        node.settle()
+        run.forget_in_kernel(node)
+
+
+@dataclass(frozen=True)
 class Sync:
     """close(2) of a duplicate, or fsync(2)."""
 
@@ -354,11 +391,15 @@ class Evict:
     """The clean bytes of a file are forgotten: they are only in the bucket from here on."""
 
     file: int
+    drained: bool = True
 
     async def do(self, run: Run) -> None:
         chosen = run.node(self.file, FILE)
-        if chosen is not None:
-            run.world.cache.drop(chosen[0].ino)
+        if chosen is None:
+            return
+        if self.drained:
+            await Drain().do(run)
+        run.world.cache.drop(chosen[0].ino)
 
 
 @dataclass(frozen=True)
@@ -398,8 +439,10 @@ class ForeignPut:
             return
         await run.world.drain()
         path = next((path for path, node, _ in run.tree.walk() if node is parent), b"")
-        key = ((path + b"/" if path else b"") + self.name).decode()
-        data = bytes([ord("f")]) * self.length
+        key = run.world.prefix + ((path + b"/" if path else b"") + self.name).decode()
+        # Never the same bytes twice: with an equal etag, whether the object was replaced is a matter of seconds.
+        run.foreign += 1
+        data = (b"%d foreign " % run.foreign * self.length)[: self.length]
         metadata = {"colour": "blue"}
         mode = DEFAULTS.file_mode
         if self.mode is not None:
@@ -434,7 +477,7 @@ class ForeignDelete:
         node, parent, name = chosen
         await run.world.drain()
         path = next(path for path, found, _ in run.tree.walk() if found is node)
-        run.world.bucket.foreign_delete(path.decode())
+        run.world.bucket.foreign_delete(run.world.prefix + path.decode())
         await run.world.refresh.refresh(["/"], recursive=True)
         del parent.children[name]
         parent.touch(modified=True)
@@ -445,6 +488,7 @@ Step = (
     | Open
     | Write
     | Read
+    | WriteWhileRead
     | Sync
     | Close
     | Truncate

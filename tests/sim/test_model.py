@@ -1,4 +1,7 @@
-"""Random programs against the model. A failure prints the shortest program found; it then moves to test_regressions.py."""
+"""Random programs against the model.
+
+A failure prints the shortest program found, which then moves to test_regressions.py under a name of its own.
+"""
 
 import os
 
@@ -10,8 +13,8 @@ from tests.sim.posixmodel import DIRECTORY, FIFO, SYMLINK
 from tests.sim.program import perform
 from tests.sim.world import PART_BYTES, SMALL_FILE_BYTES
 
-EXAMPLES = int(os.environ.get("GATEWAYFS_SIM_EXAMPLES", "150"))
-"""Of a normal run, some 20 s; nightly runs want thousands."""
+EXAMPLES = int(os.environ.get("GATEWAYFS_SIM_EXAMPLES", "400"))
+"""Of a normal run, some 15 s; longer runs want thousands."""
 
 names = st.sampled_from([b"a", b"b", b"c", "é".encode()])
 numbers = st.integers(0, 7)
@@ -28,6 +31,7 @@ posix = st.one_of(
     st.builds(steps.Write, slots, offsets, lengths, st.sampled_from([65, 66, 67])),
     st.builds(steps.Write, slots, offsets, lengths, st.sampled_from([65, 66, 67])),
     st.builds(steps.Read, slots, offsets, lengths),
+    st.builds(steps.WriteWhileRead, numbers, st.integers(0, 8), offsets, lengths),
     st.builds(steps.Sync, slots, st.booleans()),
     st.builds(steps.Close, slots),
     st.builds(steps.Truncate, numbers, sizes),
@@ -52,7 +56,7 @@ around = st.one_of(
     st.builds(steps.Drain),
     st.builds(steps.StartDrain, turns),
     st.builds(steps.Restart, st.booleans()),
-    st.builds(steps.Evict, numbers),
+    st.builds(steps.Evict, numbers, st.booleans()),
     st.builds(steps.Disconnect),
     st.builds(steps.Trouble, operations, st.booleans(), st.integers(0, 3)),
     st.builds(steps.ForeignPut, numbers, names, lengths, st.sampled_from([None, 0o600, 0o640])),
@@ -67,6 +71,6 @@ around = st.one_of(
     phases=[Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink],
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
-@given(st.lists(st.one_of(posix, posix, around), min_size=1, max_size=40))
-def test_every_program_does_what_posix_says_and_ends_in_the_bucket(program: list[steps.Step]) -> None:
-    perform(program)
+@given(st.lists(st.one_of(posix, posix, around), min_size=1, max_size=40), st.sampled_from(["", "some/prefix/"]))
+def test_every_program_does_what_posix_says_and_ends_in_the_bucket(program: list[steps.Step], prefix: str) -> None:
+    perform(program, prefix)

@@ -97,10 +97,12 @@ class World:
     Args:
         directory: the cache directory.
         seed: of the uploader's jitter.
+        prefix: of the share in the bucket, "" or ending with "/".
     """
 
-    def __init__(self, directory: Path, seed: int = 0) -> None:
+    def __init__(self, directory: Path, seed: int = 0, prefix: str = "") -> None:
         self.directory = directory
+        self.prefix = prefix
         self.bucket = FakeObjectStore(part_bytes_min=1)
         self.link = FaultyStore(self.bucket)
         self.clock = ManualClock(START_NS)
@@ -112,7 +114,7 @@ class World:
     async def start(self, nursery: trio.Nursery) -> None:
         """Build the parts over the cache directory and start their tasks, in the daemon's order."""
         offload = InlineOffload()
-        self.meta = MetaStore.open(self.directory, prefix="", clock=self.clock, offload=offload, boot="sim")
+        self.meta = MetaStore.open(self.directory, prefix=self.prefix, clock=self.clock, offload=offload, boot="sim")
         self.cache = ContentCache(
             self.directory,
             meta=self.meta,
@@ -181,7 +183,8 @@ class World:
                     ctime_ns=now,
                     content_revision=0,
                     meta_revision=0,
-                    directory=Directory(complete=False, source=""),
+                    attributes_known=not self.prefix,
+                    directory=Directory(complete=False, source=self.prefix),
                 )
             )
 
