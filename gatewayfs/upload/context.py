@@ -165,9 +165,16 @@ class Context:
             # A failing cache disk is the best of reasons to send what it still gives.
             log.warning("uploading what may not survive power loss here: %s", problem)
 
-    async def look(self, key: str) -> ObjectInfo | None:
-        """HEAD; None when there is no object. Raises other StoreErrors."""
+    async def look(self, key: str, *, sure: bool = True) -> ObjectInfo | None:
+        """HEAD; None when there is no object. Raises other StoreErrors.
+
+        Args:
+            sure: a HEAD has no body to say whether the object is missing or the whole bucket. Before anything is
+                concluded from an object's absence, a LIST must have found the bucket.
+        """
         try:
             return await self.call(self.store.head(ObjectKey(key)))
         except ObjectNotFound:
+            if sure:
+                await self.call(self.store.list_page(key, delimiter=False, max_keys=1))
             return None

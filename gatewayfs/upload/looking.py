@@ -46,7 +46,7 @@ async def guarded(ctx: Context, key: str, condition: Condition, *, honoured: boo
     unknown = condition.match == ""
     if honoured and not unknown:
         return condition
-    info = await ctx.look(key)
+    info = await ctx.look(key, sure=not condition.absent)
     if unknown:
         condition = Condition(match=info.etag) if info is not None else Condition(absent=True)
     elif (info.etag if info is not None else None) != condition.match:
