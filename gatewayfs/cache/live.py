@@ -71,7 +71,6 @@ class Content:
         self.gate = RangeGate()
         self._mutex = trio.Lock()
         self.stale = False
-        self.served = False
         self.frozen = True
         self.changed = False
         self.residence_changed = False
@@ -129,7 +128,6 @@ class Content:
             length = min(length, self.size - offset)
             if length <= 0:
                 return b""
-        self.served = True
         if self.buffer is not None:
             return bytes(self.buffer[offset : offset + length])
         if self.in_pack:

@@ -28,6 +28,8 @@ class Handle:
     content: Content
     writable: bool
     append: bool
+    served: bool = False
+    """Bytes were read through it: what it reads next must not silently be of another version."""
 
 
 class Files:
@@ -94,9 +96,11 @@ class Files:
         """
         handle = self._present(self._handle(number))
         try:
-            return await handle.content.read(offset, length)
+            data = await handle.content.read(offset, length)
         except BucketMovedOn as moved:
-            return await self._read_again(handle, offset, length, moved)
+            data = await self._read_again(handle, offset, length, moved)
+        handle.served = True
+        return data
 
     async def write(self, number: int, offset: int, data: bytes) -> int:
         """Write all of ``data``; returns its length. Raises FileTooLarge, CacheDiskFull, BadHandle."""
@@ -168,17 +172,21 @@ class Files:
             share.remove_orphan(content.ino)
 
     async def _read_again(self, handle: Handle, offset: int, length: int, moved: BucketMovedOn) -> bytes:
-        """The object is not the one we knew. A handle that has not read yet may start with the new one."""
+        """The object is not the one we knew: learn what it is now.
+
+        A handle that has not read yet goes on with the new object. One that has gets an error, once, so that no copy
+        is made of two halves; what it reads afterwards is the new object.
+        """
         content = handle.content
-        if content.served or content.changed or content.opens > 1:
-            raise Unavailable(f"changed in the bucket while it was being read: {moved}; open it again") from moved
+        if content.changed:
+            raise Unavailable(f"replaced in the bucket while it was being changed here: {moved}") from moved
         try:
             await self._share.refresh.recheck(content.ino)
-            inode = self._share.meta.require(content.ino)
+            self._present(handle)
         except FsError as problem:
             raise Unavailable(f"gone from the bucket: {moved}") from problem
-        if self._share.cache.live(content.ino) is not content:
-            self._move(handle, self._share.cache.acquire(inode))
+        if handle.served:
+            raise Unavailable(f"changed in the bucket while it was being read: {moved}; read it again") from moved
         try:
             return await handle.content.read(offset, length)
         except BucketMovedOn as again:

@@ -8,7 +8,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from gatewayfs.errors import StaleInode
+from gatewayfs.errors import StaleInode, Unavailable
 from tests.sim.posixmodel import DIRECTORY
 from tests.sim.program import Step, perform
 from tests.sim.steps import (
@@ -162,5 +162,30 @@ def test_a_write_to_a_file_deleted_by_others_is_not_acknowledged_into_nowhere(tm
         await world.drain()
         assert world.bucket.raw == {}
         assert world.meta.orphan_count == 0
+
+    in_a_world(tmp_path, body)
+
+
+@pytest.mark.semantics("foreign-change-open")
+@pytest.mark.parametrize("size", [20, 10 * BIG])
+def test_a_replaced_object_costs_a_reader_one_error_and_nobody_else_anything(tmp_path: Path, size: int) -> None:
+    async def body(world: World) -> None:
+        files = world.fs.files
+        world.bucket.foreign_put("f", b"1" * size)
+        ino = (await world.entries(ROOT_INO))[b"f"].ino
+        early, reader = await files.open(ino, os.O_RDONLY), await files.open(ino, os.O_RDONLY)
+        assert await files.read(reader, 0, 5) == b"11111"
+        world.cache.live(ino).sparse.extents.remove(5, size)  # as if only the first bytes had been fetched
+        world.bucket.foreign_put("f", b"2" * (size + 1))
+        if size > SMALL_FILE_BYTES:
+            with pytest.raises(Unavailable):
+                await files.read(reader, 5, 5)
+        else:
+            assert await files.read(reader, 5, 5) == b"11111"  # all of it was here
+            await world.refresh.refresh(["/"], recursive=True)
+        late = await files.open(ino, os.O_RDONLY)
+        for number in (early, late, reader):
+            assert await files.read(number, 0, 5) == b"22222"
+            await files.release(number)
 
     in_a_world(tmp_path, body)
