@@ -266,7 +266,10 @@ class Replay:
             data = path.read_bytes()
             header = frames.decode_header(data)
             if header is None:
-                continue  # being prepared when the machine stopped, or damaged: the gap will tell
+                if any(data[: frames.SEGMENT_HEADER_BYTES]):
+                    # One sector: power loss leaves all of it or zeros, so this is damage, and nobody can say of what.
+                    raise CorruptRecord(f"journal {self.directory}: {path.name} is no journal segment")
+                continue  # being prepared when the machine stopped
             survived_power_loss = header.boot == self.boot and header.boot != bytes(16)
             for frame in frames.frames_in(data, header.salt):
                 if frame.sequence != expected or ended:

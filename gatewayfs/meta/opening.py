@@ -148,6 +148,8 @@ def open_directory(
         os.close(lock_fd)
         if isinstance(problem, OSError):
             raise disk_translated(problem, str(directory)) from problem
+        if isinstance(problem, lmdb.Error):
+            raise translated(problem, str(directory / META)) from problem
         raise
     return opened
 

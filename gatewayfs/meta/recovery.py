@@ -21,8 +21,10 @@ import lmdb
 import msgspec
 
 from gatewayfs.errors import CacheDiskFailed
+from gatewayfs.meta import frames
 from gatewayfs.meta.env import MetaStore
-from gatewayfs.meta.opening import INO_GAP, META, lock
+from gatewayfs.meta.journal import segment_paths
+from gatewayfs.meta.opening import INO_GAP, JOURNAL, META, lock
 from gatewayfs.meta.recovered import Recovered, read_recovery
 from gatewayfs.meta.schema import Directory, Inode
 from gatewayfs.meta.writer import APPLIED_KEY, open_environment, translated
@@ -219,5 +221,16 @@ def _install(cache: Path, work: Path, report: RebuildReport) -> RebuildReport:
         os.replace(cache / META, old)
     os.replace(work / META, cache / META)
     fsync_directory(cache)
+    _set_aside_damaged(cache / JOURNAL)
     shutil.rmtree(work)
     return dataclasses.replace(report, old_environment=old)
+
+
+def _set_aside_damaged(journal: Path) -> None:
+    """Segments nobody can read would be refused at the next start; they stay, under another name, for whoever looks."""
+    for path in segment_paths(journal):
+        with path.open("rb") as file:
+            header = file.read(frames.SEGMENT_HEADER_BYTES)
+        if any(header) and frames.decode_header(header) is None:
+            path.rename(path.with_suffix(".damaged"))
+    fsync_directory(journal)

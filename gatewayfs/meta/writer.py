@@ -10,6 +10,7 @@ makes that affordable.
 
 import errno
 import logging
+import os
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -28,6 +29,11 @@ log = logging.getLogger(__name__)
 
 MAP_BYTES: Final = 64 << 30
 """Address space only, the file grows as needed. 100 million inodes take about 40 GiB."""
+
+PAGES_UNWRITTEN_MAX: Final = 64
+"""More pages than that missing at the end of LMDB's file is damage."""
+
+DAMAGE: Final = (lmdb.InvalidError, lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.VersionMismatchError)
 
 APPLIED_KEY: Final = codec.setting_key("applied_sequence")
 COUNTERS_KEY: Final = codec.setting_key("counters")
@@ -78,12 +84,34 @@ def open_environment(directory: Path, map_bytes: int = MAP_BYTES) -> lmdb.Enviro
         env.reader_check()
     except lmdb.Error as problem:
         raise translated(problem, f"open {directory}") from problem
+    try:
+        _check_length(env, directory / "data.mdb")
+    except BaseException:
+        env.close()
+        raise
     return env
+
+
+def _check_length(env: lmdb.Environment, path: Path) -> None:
+    """A file cut short would end this process with SIGBUS at the first look behind its end. Raises CorruptRecord.
+
+    The last few pages may rightly be missing (allocated and given back within one transaction): they become zeros,
+    which LMDB knows for what they are.
+    """
+    page_bytes = env.stat()["psize"]
+    wanted_bytes = (env.info()["last_pgno"] + 1) * page_bytes
+    missing_bytes = wanted_bytes - path.stat().st_size
+    if missing_bytes > PAGES_UNWRITTEN_MAX * page_bytes:
+        raise CorruptRecord(f"{path} is {missing_bytes} bytes shorter than its records say")
+    if missing_bytes > 0:
+        os.truncate(path, wanted_bytes)
 
 
 def translated(problem: lmdb.Error, what: str) -> LocalError:
     """LMDB's complaint in our language."""
     text = str(problem)
+    if isinstance(problem, DAMAGE):
+        return CorruptRecord(f"{what}: {text}")
     full = isinstance(problem, lmdb.MapFullError) or "No space left" in text or "quota" in text.lower()
     return CacheDiskFull(f"{what}: {text}") if full else CacheDiskFailed(f"{what}: {text}")
 
