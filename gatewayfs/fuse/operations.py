@@ -7,6 +7,7 @@ wrapped: errors raised on purpose become their errno, anything else is one EIO a
 
 import functools
 import logging
+import stat
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar, cast
 
@@ -228,6 +229,10 @@ class Operations(pyfuse3.Operations):
         while entries := await self._fs.directories.read(fh, offset):
             for name, inode, offset in entries:
                 attributes = self._entry(self._fs.attributes.live(inode))
+                if not inode.attributes_known and not inode.is_directory:
+                    # A LIST cannot tell a file from a symlink. Without a type the kernel reports DT_UNKNOWN, and
+                    # keeps nothing of the entry: whoever wants to know looks it up.
+                    attributes.st_mode = stat.S_IMODE(inode.mode)
                 if not pyfuse3.readdir_reply(token, name, attributes, offset):
                     return
 

@@ -155,6 +155,7 @@ def judge_drained(cache: Path, first: Found, second: Found, finished: Finished, 
         raise Lost("after the drain: " + "; ".join(wrong))
 
 
+@pytest.mark.semantics("durable-power-loss")
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_power_loss_leaves_what_was_promised(seed: int, disk: Path, recorder: Zygote, reviver: Zygote) -> None:

@@ -4,13 +4,14 @@ import errno
 import fcntl
 import mmap
 import os
+import random
 import threading
 from pathlib import Path
 
 import pytest
 
 from tests.support.gateway import Gateway
-from tests.support.syscalls import fails, write_file
+from tests.support.syscalls import fails, punch_hole, write_file
 
 MIB = 1 << 20
 
@@ -286,3 +287,72 @@ def test_locks_hold_between_processes_of_this_host(work: Path) -> None:
     fcntl.flock(two, fcntl.LOCK_EX | fcntl.LOCK_NB)
     os.close(one)
     os.close(two)
+
+
+@pytest.mark.semantics("not-supported")
+def test_calls_without_a_meaning_here_are_refused_cleanly(work: Path) -> None:
+    file = write_file(work / "f", b"x" * 8192)
+    fd = os.open(file, os.O_RDWR)
+    try:
+        with fails(errno.EOPNOTSUPP):
+            punch_hole(fd, 0, 4096)
+        os.posix_fallocate(fd, 0, 16_384)  # the C library writes zeros where the call is missing
+        assert os.fstat(fd).st_size == 16_384
+        assert os.pread(fd, 16_384, 0) == b"x" * 8192 + bytes(8192)
+        assert os.lseek(fd, 0, os.SEEK_DATA) == 0
+        assert os.lseek(fd, 0, os.SEEK_HOLE) == 16_384
+    finally:
+        os.close(fd)
+    with fails(errno.EOPNOTSUPP):
+        os.open(work, os.O_TMPFILE | os.O_RDWR)
+    assert os.listdir(work) == ["f"]
+
+
+@pytest.mark.semantics("write-visible")
+def test_copy_file_range_and_sendfile_copy(work: Path) -> None:
+    data = os.urandom(300_000)
+    source = os.open(write_file(work / "source", data), os.O_RDONLY)
+    target = os.open(work / "target", os.O_CREAT | os.O_WRONLY)
+    while os.copy_file_range(source, target, 1 << 20):
+        pass
+    second = os.open(work / "second", os.O_CREAT | os.O_WRONLY)
+    offset = 0
+    while sent := os.sendfile(second, source, offset, 1 << 20):
+        offset += sent
+    for fd in (source, target, second):
+        os.close(fd)
+    assert (work / "target").read_bytes() == (work / "second").read_bytes() == data
+
+
+@pytest.mark.semantics("write-visible", "truncate", "mmap")
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_random_reads_writes_truncations_and_maps_of_one_file(work: Path, seed: int) -> None:
+    """fsx in short: every byte of one file is known at any time."""
+    rng, expected = random.Random(seed), bytearray()
+    fd = os.open(work / "f", os.O_CREAT | os.O_RDWR)
+    for number in range(300):
+        at, length = rng.randrange(250_000), rng.choice([1, 100, 4096, 10_000, 70_000])
+        choice = rng.random()
+        if choice < 0.4:
+            data = rng.randbytes(length)
+            os.pwrite(fd, data, at)
+            expected.extend(bytes(max(0, at + length - len(expected))))
+            expected[at : at + length] = data
+        elif choice < 0.5:
+            os.ftruncate(fd, at)
+            del expected[at:]
+            expected.extend(bytes(at - len(expected)))
+        elif choice < 0.6 and expected:
+            with mmap.mmap(fd, len(expected)) as view:
+                at = rng.randrange(len(expected))
+                view[at : at + 1] = expected[at : at + 1] = rng.randbytes(1)
+                view.flush()
+        elif choice < 0.65:
+            os.close(fd)
+            fd = os.open(work / "f", os.O_RDWR)
+        elif choice < 0.7:
+            os.fsync(fd)
+        assert os.pread(fd, length, at) == expected[at : at + length], f"seed {seed}, step {number}"
+        assert os.fstat(fd).st_size == len(expected)
+    os.close(fd)
+    assert (work / "f").read_bytes() == expected

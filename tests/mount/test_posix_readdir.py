@@ -31,7 +31,7 @@ def test_a_directory_lists_itself_its_parent_and_its_entries_once(work: Path) ->
     assert inos[b"f"] == (work / "f").stat().st_ino
 
 
-@pytest.mark.semantics("readdir")
+@pytest.mark.semantics("readdir-types")
 def test_entries_tell_their_types(work: Path) -> None:
     write_file(work / "file")
     (work / "dir").mkdir()

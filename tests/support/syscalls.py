@@ -44,6 +44,12 @@ def renameat2(old: str | os.PathLike[str], new: str | os.PathLike[str], flags: i
     _checked(_libc.renameat2(AT_FDCWD, os.fsencode(old), AT_FDCWD, os.fsencode(new), flags), old)
 
 
+def punch_hole(fd: int, offset: int, length: int) -> None:
+    """fallocate(2) with FALLOC_FL_PUNCH_HOLE; raises OSError."""
+    keep_size_and_punch = 3
+    _checked(_libc.fallocate(fd, keep_size_and_punch, ctypes.c_long(offset), ctypes.c_long(length)))
+
+
 class _Timespec(ctypes.Structure):
     _fields_ = [("seconds", ctypes.c_long), ("nanoseconds", ctypes.c_long)]
 

@@ -1,0 +1,254 @@
+"""The mount and the bucket, seen from both sides at once: existing objects, other people's changes, no network."""
+
+import errno
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.support.gateway import Gateway
+from tests.support.link import Link
+from tests.support.s3server import Bucket
+from tests.support.syscalls import fails, write_file
+
+Mount = Callable[..., Gateway]
+
+
+def refresh(served: Gateway) -> None:
+    served.verb("refresh-cache", str(served.mount_dir))
+
+
+@pytest.mark.semantics("existing-bucket", "existing-defaults")
+def test_objects_without_attributes_show_the_shares_defaults(bucket: Bucket, gateway: Mount) -> None:
+    bucket.put("dir/deep/file", b"content")
+    bucket.put("top", b"x" * 5000)
+    served = gateway(settings={"metadata.file_mode": "0640", "metadata.uid": "1234", "metadata.directory_mode": "0750"})
+    root = served.mount_dir
+    assert sorted(path.relative_to(root).as_posix() for path in root.rglob("*")) == [
+        "dir",
+        "dir/deep",
+        "dir/deep/file",
+        "top",
+    ]
+    status = (root / "dir" / "deep" / "file").stat()
+    assert (oct(status.st_mode), status.st_uid, status.st_gid) == ("0o100640", 1234, 65534)
+    assert oct((root / "dir").stat().st_mode) == "0o40750"
+    head = bucket.head("dir/deep/file")
+    assert status.st_mtime_ns == int(head["LastModified"].timestamp()) * 10**9
+    assert (root / "dir" / "deep" / "file").read_bytes() == b"content"
+    served.drain()
+    assert bucket.keys() == ["dir/deep/file", "top"], "looking must not write"
+
+
+@pytest.mark.semantics("existing-dialects")
+def test_attributes_are_read_in_every_dialect(bucket: Bucket, gateway: Mount) -> None:
+    bucket.put(
+        "caps", b"c", Metadata={"File-Permissions": "0100751", "FILE-OWNER": "7", "File-Mtime": "1700000000123ns"}
+    )
+    bucket.put("ms", b"m", Metadata={"file-permissions": "0100600", "file-mtime": "1700000000123"})
+    bucket.put("nonsense", b"n", Metadata={"file-permissions": "rwx", "file-owner": "-5", "file-mtime": "yesterday"})
+    bucket.put("link", b"ms", Metadata={"file-permissions": "0120777"})
+    bucket.put("marked/", b"", Metadata={"file-permissions": "0040711", "file-owner": "9"})
+    root = gateway().mount_dir
+    caps, marked = (root / "caps").stat(), (root / "marked").stat()
+    assert (oct(caps.st_mode), caps.st_uid, caps.st_mtime_ns) == ("0o100751", 7, 1700000000123)
+    assert (root / "ms").stat().st_mtime_ns == 1700000000123 * 10**6
+    assert oct((root / "nonsense").stat().st_mode) == "0o100666"
+    assert os.readlink(root / "link") == "ms"
+    assert (root / "link").read_bytes() == b"m"
+    assert (oct(marked.st_mode), marked.st_uid) == ("0o40711", 9)
+
+
+@pytest.mark.semantics("readdir-types")
+def test_find_sees_symlinks_nobody_has_looked_at(bucket: Bucket, gateway: Mount) -> None:
+    bucket.put("link", b"file", Metadata={"file-permissions": "0120777"})
+    bucket.put("file", b"content")
+    bucket.put("dir/inside", b"x")
+    root = gateway().mount_dir
+    with os.scandir(root) as entries:
+        found = {entry.name: (entry.is_symlink(), entry.is_dir(follow_symlinks=False)) for entry in entries}
+    assert found == {"link": (True, False), "file": (False, False), "dir": (False, True)}
+    assert (root / "link").read_bytes() == b"content"
+
+
+@pytest.mark.semantics("existing-unrepresentable")
+def test_keys_no_path_can_hold_are_counted_and_left_alone(bucket: Bucket, gateway: Mount) -> None:
+    odd = ["./dot", "a//b", "file/below", f"{'n' * 256}"]
+    for key in [*odd, "file", "plain"]:
+        bucket.put(key, key.encode())
+    served = gateway()
+    root = served.mount_dir
+    assert sorted(os.listdir(root)) == ["a", "file", "plain"]
+    assert os.listdir(root / "a") == []
+    assert os.listdir(root / "file") == ["below"], "where a file and a directory have one name, the directory is seen"
+    write_file(root / "plain", b"changed")
+    served.drain()
+    metadata = served.status()["metadata"]
+    assert metadata["unrepresentable"] == 3
+    assert metadata["shadowed"] == 1
+    assert {key: bucket.body(key) for key in [*odd, "file"]} == {key: key.encode() for key in [*odd, "file"]}
+
+
+@pytest.mark.semantics("foreign-metadata-kept")
+def test_what_others_put_on_an_object_survives_edits_chmod_and_rename(bucket: Bucket, gateway: Mount) -> None:
+    for name in ("edited", "chmodded", "renamed"):
+        bucket.put(
+            name, b"<p>", ContentType="text/html", CacheControl="max-age=5", Metadata={"colour": "blue", "x.y-z": "1"}
+        )
+    served = gateway()
+    root = served.mount_dir
+    with (root / "edited").open("ab") as stream:
+        stream.write(b"more")
+    os.chmod(root / "chmodded", 0o600)
+    os.rename(root / "renamed", root / "new name")
+    served.drain()
+    for key in ("edited", "chmodded", "new name"):
+        head = bucket.head(key)
+        assert (head["ContentType"], head["CacheControl"]) == ("text/html", "max-age=5"), key
+        assert {"colour": "blue", "x.y-z": "1"}.items() <= bucket.metadata(key).items(), key
+    assert os.getxattr(root / "new name", "user.colour") == b"blue"
+    assert bucket.body("edited") == b"<p>more"
+
+
+@pytest.mark.semantics("emptied-directory")
+def test_a_directory_that_only_keys_made_survives_its_last_file(bucket: Bucket, gateway: Mount) -> None:
+    bucket.put("implicit/only", b"x")
+    served = gateway()
+    os.unlink(served.mount_dir / "implicit" / "only")
+    assert os.listdir(served.mount_dir) == ["implicit"]
+    served.drain()
+    assert bucket.keys() == ["implicit/"]
+
+
+@pytest.mark.semantics("root-directory")
+def test_the_root_keeps_its_attributes_here_and_writes_no_object(bucket: Bucket, gateway: Mount) -> None:
+    served = gateway()
+    os.chmod(served.mount_dir, 0o2751)
+    os.chown(served.mount_dir, 1001, 1002)
+    write_file(served.mount_dir / "f")
+    served.drain()
+    assert bucket.keys() == ["f"]
+    served.umount()
+    served.start()
+    status = served.mount_dir.stat()
+    assert (oct(status.st_mode), status.st_uid, status.st_gid) == ("0o42751", 1001, 1002)
+
+
+@pytest.mark.semantics("foreign-changes")
+def test_changes_of_others_appear_after_refresh_cache_in_names_attributes_and_pages(
+    bucket: Bucket, gateway: Mount
+) -> None:
+    bucket.put("replaced", b"old " * 5000)
+    bucket.put("dir/removed", b"x")
+    served = gateway()
+    root = served.mount_dir
+    assert (root / "replaced").read_bytes() == b"old " * 5000
+    assert os.listdir(root / "dir") == ["removed"]
+    with fails(errno.ENOENT):
+        os.stat(root / "added")
+    held = os.open(root / "replaced", os.O_RDONLY)
+    assert os.pread(held, 4, 0) == b"old "
+
+    bucket.put("replaced", b"new " * 6000, Metadata={"file-permissions": "0100600"})
+    bucket.put("added", b"added")
+    bucket.put("dir/other", b"y")
+    bucket.delete("dir/removed")
+    assert (root / "replaced").read_bytes() == b"old " * 5000, "until told, what was listed counts"
+    refresh(served)
+    served.wait_until(lambda: (root / "replaced").stat().st_size == 24000, 10, "the kernel to forget")
+    assert (root / "replaced").read_bytes() == b"new " * 6000
+    assert oct((root / "replaced").stat().st_mode) == "0o100600"
+    assert (root / "added").read_bytes() == b"added"
+    assert os.listdir(root / "dir") == ["other"]
+    assert os.pread(held, 4, 0) == b"new ", "who has it open goes on with what is there"
+    os.close(held)
+    assert (root / "replaced").read_bytes() == b"new " * 6000
+
+
+@pytest.mark.semantics("conflict-kept")
+def test_when_both_sides_changed_a_file_both_versions_stay(bucket: Bucket, gateway: Mount) -> None:
+    bucket.put("report", b"base")
+    served = gateway(settings={"upload.settle": "60s", "upload.settle_max": "60s"})
+    root = served.mount_dir
+    assert (root / "report").read_bytes() == b"base"
+    (root / "report").write_bytes(b"ours")
+    bucket.put("report", b"theirs")
+    served.drain()
+    names = sorted(os.listdir(root))
+    assert len(names) == 2
+    assert names[0] == "report"
+    assert names[1].startswith("report.conflict-")
+    assert {name: (root / name).read_bytes() for name in names} == {"report": b"theirs", names[1]: b"ours"}
+    assert {key: bucket.body(key) for key in bucket.keys("")} == {"report": b"theirs", names[1]: b"ours"}
+
+
+@pytest.mark.semantics("conflict-deletion")
+def test_deleting_what_others_changed_keeps_theirs(bucket: Bucket, gateway: Mount) -> None:
+    bucket.put("f", b"base")
+    served = gateway(settings={"upload.settle": "60s", "upload.settle_max": "60s"})
+    os.unlink(served.mount_dir / "f")
+    bucket.put("f", b"theirs")
+    served.drain()
+    assert bucket.body("f") == b"theirs"
+    refresh(served)
+    served.wait_until(lambda: os.listdir(served.mount_dir) == ["f"], 10, "the name to come back")
+    assert (served.mount_dir / "f").read_bytes() == b"theirs"
+
+
+@pytest.mark.semantics("without-network")
+def test_without_the_network_what_is_here_goes_on_and_drains_later(
+    bucket: Bucket, gateway: Mount, moto_endpoint: str
+) -> None:
+    bucket.put("cached", b"cached")
+    bucket.put("cold", b"c" * 200_000)
+    with Link(moto_endpoint) as link:
+        served = gateway(endpoint_url=link.url, settings={"metadata.deadline": "2s"})
+        root: Path = served.mount_dir
+        assert (root / "cached").read_bytes() == b"cached"
+        os.stat(root / "cold")
+        link.refuse()
+        with fails(errno.EIO):
+            (root / "cold").read_bytes()
+        write_file(root / "written", b"w" * 100_000)
+        os.rename(root / "written", root / "renamed")
+        (root / "dir").mkdir()
+        assert (root / "cached").read_bytes() == b"cached"
+        assert (root / "renamed").read_bytes() == b"w" * 100_000
+        served.kill9()
+        served.start()
+        assert sorted(os.listdir(root)) == ["cached", "cold", "dir", "renamed"]
+        assert bucket.keys() == ["cached", "cold"]
+        link.join()
+        served.drain()
+        assert bucket.keys() == ["cached", "cold", "dir/", "renamed"]
+        assert (root / "cold").read_bytes() == b"c" * 200_000
+
+
+@pytest.mark.semantics("drain")
+def test_after_drain_wait_everything_written_before_is_in_the_bucket(bucket: Bucket, gateway: Mount) -> None:
+    served = gateway(settings={"upload.settle": "1h", "upload.settle_max": "1h"})
+    for number in range(50):
+        write_file(served.mount_dir / f"f{number}", b"%d" % number)
+    open_still = os.open(served.mount_dir / "open", os.O_CREAT | os.O_WRONLY)
+    os.write(open_still, b"so far")
+    assert bucket.keys() == []
+    served.drain()
+    assert len(bucket.keys()) == 51
+    assert bucket.body("open") == b"so far"
+    os.write(open_still, b", and more")
+    os.close(open_still)
+    served.drain()
+    assert bucket.body("open") == b"so far, and more"
+
+
+@pytest.mark.semantics("directory-times")
+def test_times_of_a_directory_travel_when_they_are_set(bucket: Bucket, gateway: Mount) -> None:
+    served = gateway()
+    (served.mount_dir / "d").mkdir()
+    served.drain()
+    write_file(served.mount_dir / "d" / "f")
+    served.drain()
+    os.utime(served.mount_dir / "d", ns=(10**18, 10**18 + 5))
+    served.drain()
+    assert bucket.metadata("d/")["file-mtime"] == f"{10**18 + 5}ns"
