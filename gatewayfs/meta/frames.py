@@ -19,6 +19,8 @@ from typing import Final
 
 import xxhash
 
+from gatewayfs.errors import CorruptRecord
+
 SEGMENT_MAGIC: Final = b"GWFSLOG1"
 FRAME_MAGIC: Final = b"\xf5GWF"
 SEGMENT_HEADER: Final = struct.Struct("<8sIIQQ16sQQ")
@@ -77,6 +79,17 @@ def decode_header(data: bytes) -> SegmentHeader | None:
     if magic != SEGMENT_MAGIC or version != FORMAT_VERSION or checksum != _checksum(data[: SEGMENT_HEADER_BYTES - 8]):
         return None
     return SegmentHeader(number, salt, boot)
+
+
+def header_of(name: str, data: bytes) -> SegmentHeader | None:
+    """The header of a segment called ``name``; None while it was never written. Raises CorruptRecord for anything else.
+
+    It lies in one sector: power loss leaves all of it or zeros, so noise is damage, and nobody can say of what.
+    """
+    header = decode_header(data)
+    if header is None and any(data[:SEGMENT_HEADER_BYTES]):
+        raise CorruptRecord(f"{name} is no journal segment")
+    return header
 
 
 def encode_frame(salt: int, sequence: int, synced: int, ordered: int, flags: int, payload: bytes) -> bytes:

@@ -264,11 +264,8 @@ class Replay:
         for path in paths:
             self.next_number = max(self.next_number, int(path.stem, 16) + 1)
             data = path.read_bytes()
-            header = frames.decode_header(data)
+            header = frames.header_of(path.name, data)
             if header is None:
-                if any(data[: frames.SEGMENT_HEADER_BYTES]):
-                    # One sector: power loss leaves all of it or zeros, so this is damage, and nobody can say of what.
-                    raise CorruptRecord(f"journal {self.directory}: {path.name} is no journal segment")
                 continue  # being prepared when the machine stopped
             survived_power_loss = header.boot == self.boot and header.boot != bytes(16)
             for frame in frames.frames_in(data, header.salt):
