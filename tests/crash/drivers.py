@@ -240,6 +240,15 @@ class VfsDriver:
             if pause_s_max:
                 await trio.sleep(rng.uniform(0, pause_s_max))
 
+    async def write_script(self, steps: list[AnyStep], before_last: Callable[[], None]) -> None:
+        """Carry out just these steps; ``before_last`` is called before the last of them."""
+        for at, step in enumerate(steps):
+            if at == len(steps) - 1:
+                before_last()
+            self._log.write(Began(step))
+            await self.perform(step)
+            self._log.write(Answered([await self.look(path) for path in touched(step)]))
+
     async def find(self) -> list[Seen]:
         """The whole tree, bytes included; logged."""
         entries: list[Seen] = []

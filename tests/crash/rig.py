@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import trio
 
 from gatewayfs.cache.content import ContentCache
@@ -33,6 +34,7 @@ from gatewayfs.vfs.filesystem import Filesystem
 from gatewayfs.vfs.share import Share
 from tests.crash.drivers import VfsDriver
 from tests.crash.ledger import Blobs, Draining, Finished, Log, Started, found_tree
+from tests.crash.steps import AnyStep
 from tests.crash.storeserver import SocketStore
 from tests.support.fakestore import EVERYTHING
 
@@ -183,6 +185,7 @@ def child(
     settle_s: float = 0.0,
     drain: bool = False,
     finish: bool = False,
+    script: str = "",
 ) -> int:
     """Open the share, look at everything, write steps, perhaps drain; usually ended by SIGKILL on the way.
 
@@ -190,12 +193,13 @@ def child(
         home: has the log and the blobs (``ledger``), and the cache directory.
         store: the socket of a ``StoreServer``.
         armed: failpoints, as in GATEWAYFS_FAILPOINTS.
+        script: steps to carry out instead of random ones, as JSON; ``armed`` counts from the last of them.
         finish: drain, let the share check itself, look again and stop in order.
     """
     log, blobs = Log(f"{home}/log"), Blobs(f"{home}/blobs")
     log.write(Started(purpose))
     committer.COMMIT_INTERVAL_S = COMMIT_INTERVAL_S
-    failpoints.arm(armed)
+    failpoints.arm("" if script else armed)
     assert failpoints.unknown_names() == [], failpoints.unknown_names()
 
     bucket = SocketStore("bucket", store)
@@ -204,6 +208,10 @@ def child(
         async with rig(Path(home, "cache"), bucket, settle_s=settle_s, seed=seed, limits=LIMITS) as share:
             driver = VfsDriver(share.filesystem, log, blobs)
             tree = found_tree(await driver.find(), blobs)
+            if script:
+                steps_asked = msgspec.json.decode(script, type=list[AnyStep])
+                await driver.write_script(steps_asked, lambda: failpoints.arm(armed))
+                return
             await driver.write_steps(random.Random(seed), tree, steps)
             if drain or finish:
                 log.write(Draining())

@@ -20,9 +20,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import msgspec
+
 from tests.crash.ledger import Began, Blobs, Draining, Ledger, Lost, Reader, Record, Started, digest_of
 from tests.crash.objects import Object, complaints
-from tests.crash.steps import midways
+from tests.crash.steps import AnyStep, midways
 from tests.crash.storeserver import StoreServer
 from tests.crash.zygote import Child, Zygote
 from tests.support.fakestore import FakeObjectStore
@@ -109,6 +111,16 @@ class Series:
             child.wait()
         self._judge()
         return reached
+
+    def kill_in_step(self, steps: list[AnyStep], armed: str) -> bool:
+        """Let the child kill itself within the last of ``steps``; False when that step does not come by there."""
+        script = msgspec.json.encode(steps).decode()
+        child = self._fork("step", script=script, armed=f"{armed}=kill")
+        status = child.wait(PATIENCE_S)
+        assert status in (0, SIGKILLED), f"the child ended with {status}"
+        self._judge()
+        self.kills["step"] += status == SIGKILLED
+        return status == SIGKILLED
 
     def finish(self) -> None:
         """The last life: everything must arrive, and nothing else. Raises AssertionError, Lost."""
