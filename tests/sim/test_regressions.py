@@ -110,6 +110,14 @@ PROGRAMS: dict[str, list[Step]] = {
         SetAttributes(0, mtime_ns=1),
         Close(0),
     ],
+    "a_renamed_directory_takes_its_objects_along": [
+        Make(DIRECTORY, 0, A),
+        Create(1, B),
+        Write(0, 0, BIG),
+        Close(0),
+        Drain(),
+        Rename(0, 0, b"c"),
+    ],
     "xattrs_are_named_in_full": [Make(DIRECTORY, 0, A), Xattr(0, b"user.a", b"\xff"), Xattr(0, b"user.b", b"")],
     "an_unlinked_open_file_leaves_nothing": [Create(0, A), Write(0, 0, BIG), Drain(), Remove(0), Write(0, 0, 1)],
 }
