@@ -1,1 +1,1 @@
-"""Names, attributes and the queue: LMDB behind a journal. ``schema`` is the canon, ``env`` the front (``MetaStore``)."""
+"""Names, attributes and the queue: LMDB behind a journal. ``schema`` is the canon, ``env`` the front."""
