@@ -12,6 +12,7 @@ import trio
 
 from gatewayfs.cli.findings import Finding, fail, ok, warning
 from gatewayfs.config import ShareConfig
+from gatewayfs.daemon.storing import object_options, store_options
 from gatewayfs.errors import (
     BadResponse,
     BucketNotFound,
@@ -24,7 +25,7 @@ from gatewayfs.errors import (
 )
 from gatewayfs.runtime.clock import SystemClock
 from gatewayfs.runtime.offload import Offload
-from gatewayfs.s3.boto import StoreOptions, resolve
+from gatewayfs.s3.boto import resolve
 from gatewayfs.s3.capabilities import probe
 from gatewayfs.s3.client import HttpObjectStore
 from gatewayfs.s3.store import Capabilities
@@ -39,24 +40,19 @@ CONNECTIONS = 4
 
 async def store_findings(config: ShareConfig, *, may_write: bool) -> AsyncIterator[Finding]:
     """Every check of the bucket, in order."""
-    options = config.s3
     try:
-        connection = resolve(
-            config.share.bucket,
-            StoreOptions(
-                endpoint_url=options.endpoint_url or "",
-                region=options.region or "",
-                profile=options.profile or "",
-                credentials_file=str(options.credentials_file or ""),
-                addressing=options.addressing,
-                ca_bundle=str(options.ca_bundle or ""),
-            ),
-        )
+        connection = resolve(config.share.bucket, store_options(config))
     except UserError as error:
         yield fail("credentials", error.message, error.cure)
         return
     yield ok("credentials", repr(connection.credentials).strip("<>"))
-    store = HttpObjectStore(connection, Offload(CONNECTIONS), SystemClock(), connections_max=CONNECTIONS)
+    store = HttpObjectStore(
+        connection,
+        Offload(CONNECTIONS),
+        SystemClock(),
+        connections_max=CONNECTIONS,
+        options=object_options(config),
+    )
     try:
         access = await _access(store, config)
         if store.clock_skew_s is not None:

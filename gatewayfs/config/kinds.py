@@ -141,6 +141,34 @@ def _written_list(value: tuple[str, ...]) -> str:
     return "[" + ", ".join(f'"{item}"' for item in value) + "]"
 
 
+def _storage_class(value: object) -> object:
+    if not isinstance(value, str) or not re.fullmatch(r"[A-Z0-9_-]{1,64}", value):
+        raise ValueError('write it as S3 does: "STANDARD_IA", "INTELLIGENT_TIERING" ...')
+    return value
+
+
+def _account(value: object) -> object:
+    if not isinstance(value, str) or not re.fullmatch(r"[0-9]{12}", value):
+        raise ValueError("write the account's twelve digits in quotes")
+    return value
+
+
+TAGS_MAX = 10
+"""What S3 keeps per object."""
+
+
+def _tags(value: object) -> object:
+    items = [item for item in value.split(",") if item.strip()] if isinstance(value, str) else value
+    if not isinstance(items, list | tuple) or not all(isinstance(item, str) and "=" in item for item in items):
+        raise ValueError('write a list like ["project=alpha", "kept=10y"]')
+    pairs = [tuple(part.strip() for part in item.split("=", 1)) for item in items]
+    if len(pairs) > TAGS_MAX or len({name for name, _ in pairs}) < len(pairs):
+        raise ValueError(f"S3 keeps at most {TAGS_MAX} tags per object, each name once")
+    if not all(0 < len(name) <= 128 and len(content) <= 256 for name, content in pairs):
+        raise ValueError("a tag's name has 1 to 128 characters, its value at most 256")
+    return tuple(f"{name}={content}" for name, content in pairs)
+
+
 Size = Annotated[int, BeforeValidator(units.parse_size), Kind("size", units.format_size)]
 RateLimit = Annotated[int | None, BeforeValidator(units.parse_rate_limit), Kind("rate", units.format_rate)]
 Duration = Annotated[float, BeforeValidator(units.parse_duration), Kind("duration", units.format_duration)]
@@ -154,4 +182,7 @@ BucketName = Annotated[str, BeforeValidator(_bucket), Kind("name", str)]
 Prefix = Annotated[str, BeforeValidator(normalize_prefix), Kind("key prefix", str)]
 TimeZone = Annotated[str, BeforeValidator(_time_zone), Kind("time zone", str)]
 EndpointUrl = Annotated[str, BeforeValidator(_endpoint), Kind("URL", str)]
+StorageClass = Annotated[str, BeforeValidator(_storage_class), Kind("storage class", str)]
+AccountId = Annotated[str, BeforeValidator(_account), Kind("account", str)]
+Tags = Annotated[tuple[str, ...], BeforeValidator(_tags), Kind("list of text", _written_list)]
 FuseOptions = Annotated[tuple[str, ...], BeforeValidator(_fuse_options), Kind("list of text", _written_list)]

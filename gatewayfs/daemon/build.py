@@ -15,6 +15,7 @@ import trio
 from gatewayfs.cache.content import ContentCache
 from gatewayfs.config import ShareConfig
 from gatewayfs.conflict import Policy
+from gatewayfs.daemon.storing import object_options, store_options
 from gatewayfs.daemon.throttling import Throttling
 from gatewayfs.fuse.notify import KernelNotifier
 from gatewayfs.fuse.operations import Operations
@@ -27,7 +28,7 @@ from gatewayfs.runtime.offload import Offload
 from gatewayfs.runtime.randomness import generator
 from gatewayfs.runtime.throttle import Throttle
 from gatewayfs.s3.attributes import ShareDefaults
-from gatewayfs.s3.boto import StoreOptions, resolve
+from gatewayfs.s3.boto import resolve
 from gatewayfs.s3.capabilities import probe
 from gatewayfs.s3.client import HttpObjectStore
 from gatewayfs.s3.metered import MeteredStore
@@ -88,23 +89,14 @@ class Background:
 def open_store(config: ShareConfig, clock: Clock) -> HttpObjectStore:
     """The bucket's client; no request is made. Raises UserError (no credentials, unusable endpoint)."""
     options = config.s3
-    connection = resolve(
-        config.share.bucket,
-        StoreOptions(
-            endpoint_url=options.endpoint_url or "",
-            region=options.region or "",
-            profile=options.profile or "",
-            credentials_file=str(options.credentials_file or ""),
-            addressing=options.addressing,
-            ca_bundle=str(options.ca_bundle or ""),
-        ),
-    )
+    connection = resolve(config.share.bucket, store_options(config))
     return HttpObjectStore(
         connection,
         Offload(options.connections),
         clock,
         connections_max=options.connections,
         throttle=Throttle(options.connections),
+        options=object_options(config),
     )
 
 

@@ -80,6 +80,9 @@ class Headers(msgspec.Struct, frozen=True, array_like=True, gc=False):
     content_encoding: str = ""
     content_language: str = ""
     expires: str = ""
+    website_redirect: str = ""
+    tag_count: int = 0
+    """How many tags a HEAD saw."""
 
 
 class Directory(msgspec.Struct, frozen=True, array_like=True, gc=False):

@@ -158,9 +158,7 @@ def with_attributes(inode: Inode, info: ObjectInfo, defaults: ShareDefaults) -> 
     return known
 
 
-def _headers(headers: ObjectHeaders) -> Headers | None:
-    if headers == ObjectHeaders():
-        return None
+def _headers(headers: ObjectHeaders) -> Headers:
     return Headers(
         content_type=headers.content_type,
         cache_control=headers.cache_control,
@@ -168,4 +166,6 @@ def _headers(headers: ObjectHeaders) -> Headers | None:
         content_encoding=headers.content_encoding,
         content_language=headers.content_language,
         expires=headers.expires,
+        website_redirect=headers.website_redirect,
+        tag_count=(headers.heritage.tag_count or 0) if headers.heritage is not None else 0,
     )

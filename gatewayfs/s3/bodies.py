@@ -8,14 +8,15 @@ piece back when the result differs, so the store never sees a whole body that is
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import xxhash
 
 from gatewayfs.errors import BodyChanged, CacheDiskFailed
 from gatewayfs.runtime.disk import OpenFile, open_file, pread_exactly, pwrite_all, translated
+from gatewayfs.s3.checksums import Checksum
 from gatewayfs.s3.signing import EMPTY_SHA256
 from gatewayfs.s3.store import Body, FileRange, InlineBody
 
@@ -27,40 +28,48 @@ PIECE_BYTES = 4 << 20
 
 @dataclass(frozen=True, slots=True)
 class Payload:
-    """A body ready to be signed and sent; ``chunks`` may be called again for another attempt."""
+    """A body ready to be signed and sent; ``chunks`` may be called again for another attempt.
+
+    ``headers`` say its checksum, where one is wanted.
+    """
 
     sha256: str
     length: int
     chunks: Callable[[], Iterable[bytes]]
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 EMPTY_PAYLOAD = Payload(EMPTY_SHA256, 0, tuple)
 
 
-def payload_of(data: bytes) -> Payload:
+def payload_of(data: bytes, checksum: Checksum | None = None) -> Payload:
     """Return the payload that is ``data``."""
-    return Payload(hashlib.sha256(data).hexdigest(), len(data), lambda: (data,))
+    headers = {checksum.header: checksum.encoded(checksum.update(data, 0))} if checksum is not None else {}
+    return Payload(hashlib.sha256(data).hexdigest(), len(data), lambda: (data,), headers)
 
 
-def read_payload(body: Body) -> Payload:
+def read_payload(body: Body, checksum: Checksum | None = None) -> Payload:
     """Read and check a body. Raises BodyChanged, CacheDiskFailed."""
     if isinstance(body, InlineBody):
-        return payload_of(body.data)
+        return payload_of(body.data, checksum)
     file = _open_source(body)
     if body.length > IN_MEMORY_BYTES_MAX:
-        return _two_pass_payload(body, file)
+        return _two_pass_payload(body, file, checksum)
     data = _read(file, body.offset, body.length, body)
     if body.fingerprint is not None and xxhash.xxh3_128_digest(data) != body.fingerprint:
         raise _changed(body)
-    return payload_of(data)
+    return payload_of(data, checksum)
 
 
-def _two_pass_payload(body: FileRange, file: OpenFile) -> Payload:
+def _two_pass_payload(body: FileRange, file: OpenFile, checksum: Checksum | None) -> Payload:
+    value = 0
     digest = hashlib.sha256()
     fingerprint = xxhash.xxh3_128()
     for piece in _pieces(body, file):
         digest.update(piece)
         fingerprint.update(piece)
+        if checksum is not None:
+            value = checksum.update(piece, value)
     if body.fingerprint is not None and fingerprint.digest() != body.fingerprint:
         raise _changed(body)
     signed = digest.digest()
@@ -77,7 +86,8 @@ def _two_pass_payload(body: FileRange, file: OpenFile) -> Payload:
             raise _changed(body)
         yield held
 
-    return Payload(signed.hex(), body.length, chunks)
+    headers = {checksum.header: checksum.encoded(value)} if checksum is not None else {}
+    return Payload(signed.hex(), body.length, chunks, headers)
 
 
 def _pieces(body: FileRange, file: OpenFile) -> Iterator[bytes]:

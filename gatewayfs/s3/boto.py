@@ -44,6 +44,8 @@ class StoreOptions:
     credentials_file: str = ""
     addressing: Addressing = "auto"
     ca_bundle: str = ""
+    proxy: str = ""
+    dual_stack: bool = False
 
 
 def resolve(bucket: str, options: StoreOptions = StoreOptions()) -> Connection:
@@ -111,6 +113,7 @@ def _address(session: Any, bucket: str, options: StoreOptions) -> tuple[str, str
     """
     config = Config(
         signature_version=UNSIGNED,
+        use_dualstack_endpoint=options.dual_stack or None,
         s3={"addressing_style": options.addressing, "us_east_1_regional_endpoint": "regional"},
     )
     seen: list[str] = []
@@ -140,7 +143,7 @@ def _endpoint(session: Any, url: str, options: StoreOptions) -> Endpoint:
     tls = _tls(session, options) if parts.scheme == "https" else None
     path = parts.path if parts.path.endswith("/") else parts.path + "/"
     port = parts.port or (443 if tls is not None else 80)
-    return Endpoint(parts.hostname, port, path, tls, _proxy(url, parts.scheme))
+    return Endpoint(parts.hostname, port, path, tls, _proxy(url, parts.scheme, options.proxy))
 
 
 def _tls(session: Any, options: StoreOptions) -> ssl.SSLContext:
@@ -156,8 +159,8 @@ def _tls(session: Any, options: StoreOptions) -> ssl.SSLContext:
     return context
 
 
-def _proxy(url: str, scheme: str) -> Proxy | None:
-    found = get_environ_proxies(url).get(scheme)
+def _proxy(url: str, scheme: str, configured: str) -> Proxy | None:
+    found = configured or get_environ_proxies(url).get(scheme)
     if not found:
         return None
     parts = urlsplit(found if "://" in found else f"http://{found}")

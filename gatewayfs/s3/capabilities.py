@@ -9,7 +9,7 @@ versioned bucket with all their versions.
 """
 
 import logging
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Protocol, TypeVar
@@ -40,8 +40,12 @@ class ProbedStore(ObjectStore, Protocol):
         """Delete every version and delete marker of ``key``."""
         ...
 
-    async def put_tagged(self, key: ObjectKey, data: bytes, tagging: str) -> None:
-        """Write a small object with tags, form-encoded."""
+    async def put_with(self, key: ObjectKey, data: bytes, headers: Mapping[str, str]) -> None:
+        """Write a small object with just these headers."""
+        ...
+
+    async def grants(self, key: ObjectKey) -> dict[str, str]:
+        """Return the object's ACL as headers, {} for the default."""
         ...
 
     async def tagging(self, key: ObjectKey) -> str:
@@ -103,6 +107,7 @@ class _Probe:
             part_copy=(part_copy := await self._part_copy(None)) is _Answer.DONE,
             part_copy_source_if_match=part_copy is _Answer.DONE and await self._part_copy(WRONG) is _Answer.REFUSED,
             replace_keeps_tags=await self._replace_keeps_tags(),
+            acls=await self._acls(),
             versioning=bool((await self.store.head(self.key)).version_id),
             probed=True,
         )
@@ -175,13 +180,20 @@ class _Probe:
 
     async def _replace_keeps_tags(self) -> bool:
         """Ask with tags of our own. Where we may not set or read any, there are none that we could lose or save."""
-        if await _ask(self.store.put_tagged(self.key, FIRST.data, TAGGING)) is not _Answer.DONE:
+        if await _ask(self.store.put_with(self.key, FIRST.data, {"x-amz-tagging": TAGGING})) is not _Answer.DONE:
             return True
         await self.store.copy(self.key, self.other, source_etag=None, metadata={"asked": "tags"})
         try:
             return await self.store.tagging(self.other) == TAGGING
         except StoreAccessDenied:
             return True
+
+    async def _acls(self) -> bool:
+        """Ask with the most harmless ACL. A bucket without ACLs (AWS's default) refuses even that one."""
+        private = {"x-amz-acl": "private"}
+        if await _ask(self.store.put_with(self.key, FIRST.data, private)) is not _Answer.DONE:
+            return False
+        return await _ask(self.store.grants(self.key)) is _Answer.DONE
 
     async def clean_up(self) -> None:
         if not self.written:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from gatewayfs.errors import BadResponse, ObjectArchived, ObjectNotFound, RangeNotSatisfiable, StoreError
 from gatewayfs.s3 import xml
 from gatewayfs.s3.bodies import FileSink
+from gatewayfs.s3.checksums import Verifier, verifier_for
 from gatewayfs.s3.headers import content_length, content_range, object_headers, object_info, version_id
 from gatewayfs.s3.multipart import MultipartRequests
 from gatewayfs.s3.requests import LIST_KEYS_MAX, etag_of, nothing
@@ -71,7 +72,12 @@ class HttpObjectStore(MultipartRequests):
         call = self._get_call(key, start, length, if_match, Expect(length))
 
         def read(reply: Reply) -> tuple[ObjectInfo, bytes]:
-            return _ranged_info(key, reply, start, length), _whole_body(reply)
+            info, data = _ranged_info(key, reply, start, length), _whole_body(reply)
+            verify = self._verifier(reply)
+            if verify is not None:
+                verify.update(data)
+                _verified(verify, reply)
+            return info, data
 
         if length:
             try:
@@ -88,16 +94,22 @@ class HttpObjectStore(MultipartRequests):
         if not length:
             return await self._head_for_range(key, length, if_match)
 
+        verify: Verifier | None = None
+
         def sink_for(reply: Reply) -> Sink | None:
+            nonlocal verify
             if reply.status not in (200, 206):
                 return None
             if content_range(reply)[2] < start + length:
                 raise RangeNotSatisfiable("the object is shorter than the range", status=reply.status)
             _ranged_info(key, reply, start, length)
-            return FileSink(path, offset, length)
+            write, verify = FileSink(path, offset, length), self._verifier(reply)
+            return write if verify is None else _both(verify.update, write)
 
         def read(reply: Reply) -> ObjectInfo:
             _whole_body(reply)
+            if verify is not None:
+                _verified(verify, reply)
             return _ranged_info(key, reply, start, length)
 
         return await self._perform(self._get_call(key, start, length, if_match, Expect(0, sink_for)), read)
@@ -137,8 +149,9 @@ class HttpObjectStore(MultipartRequests):
             "PutObject",
             "PUT",
             key,
-            headers={**object_headers(metadata, headers), **conditions},
+            headers=await self._new_object(metadata, headers) | conditions,
             body=body,
+            checksummed=True,
             replayable=not conditions,
         )
         return await self._perform(call, lambda reply: PutResult(etag_of(reply), version_id(reply)))
@@ -154,7 +167,7 @@ class HttpObjectStore(MultipartRequests):
         condition: Condition = UNCONDITIONAL,
     ) -> PutResult:
         conditions = self._condition(condition)
-        sent = self._copy_source(source, source_etag) | conditions
+        sent = self._copy_source(source, source_etag) | conditions | await self._placement(headers)
         if metadata is not None:
             sent |= {"x-amz-metadata-directive": "REPLACE", **object_headers(metadata, headers)}
             if not self.capabilities.replace_keeps_tags and (tagging := await self.tagging(source)):
@@ -167,15 +180,9 @@ class HttpObjectStore(MultipartRequests):
         call = Call("CopyObject", "PUT", key, headers=sent, replayable=not conditions, works=True)
         return await self._perform(call, read)
 
-    async def put_tagged(self, key: ObjectKey, data: bytes, tagging: str) -> None:
-        """Write a small object with tags (form-encoded): the probe's way to see what becomes of them."""
-        headers = {"x-amz-tagging": tagging}
-        await self._perform(Call("PutObject", "PUT", key, headers=headers, body=data), nothing)
-
-    async def tagging(self, key: ObjectKey) -> str:
-        """Return the object's tags, form-encoded; "" when it has none."""
-        call = Call("GetObjectTagging", "GET", key, query={"tagging": ""})
-        return await self._perform(call, lambda reply: xml.parse_tagging(reply.body))
+    async def put_with(self, key: ObjectKey, data: bytes, headers: Mapping[str, str]) -> None:
+        """Write a small object with just these headers: the probe's way to see what becomes of them."""
+        await self._perform(Call("PutObject", "PUT", key, headers=dict(headers), body=data), nothing)
 
     async def delete(self, key: ObjectKey, *, condition: Condition = UNCONDITIONAL) -> None:
         conditions = self._condition(condition)
@@ -219,7 +226,16 @@ class HttpObjectStore(MultipartRequests):
 
     def _get_call(self, key: ObjectKey, start: int, length: int, if_match: ETag | None, expect: Expect) -> Call:
         headers = {"range": f"bytes={start}-{start + length - 1}", **self._if_match(if_match)}
+        if self.options.checksum and not start:
+            headers["x-amz-checksum-mode"] = "ENABLED"
         return Call("GetObject", "GET", key, headers=headers, expect=expect, moved_bytes=length)
+
+    def _verifier(self, reply: Reply) -> Verifier | None:
+        """What checks the body of an answer that holds a whole object and says its checksum."""
+        if not self.options.checksum:
+            return None
+        first, received, size = content_range(reply)
+        return verifier_for(reply.headers) if (first, received) == (0, size) else None
 
     def _if_match(self, etag: ETag | None) -> dict[str, str]:
         return self._condition(Condition(match=etag))
@@ -231,6 +247,19 @@ def _ranged_info(key: ObjectKey, reply: Reply, start: int, length: int) -> Objec
     if first != start or received != min(length, size - start):
         raise BadResponse(f"bytes {first}+{received} of {size} instead of {start}+{length}", status=reply.status)
     return object_info(key, reply, size)
+
+
+def _both(first: Sink, second: Sink) -> Sink:
+    def sink(piece: memoryview) -> None:
+        first(piece)
+        second(piece)
+
+    return sink
+
+
+def _verified(verify: Verifier, reply: Reply) -> None:
+    if not verify.matches:
+        raise BadResponse("the object's bytes do not match its checksum", status=reply.status)
 
 
 def _whole_body(reply: Reply) -> bytes:

@@ -12,17 +12,26 @@ from types import MappingProxyType
 from urllib.parse import quote
 
 from gatewayfs.errors import BadResponse, StoreRefused
-from gatewayfs.s3.store import Condition, ObjectHeaders, ObjectInfo
+from gatewayfs.s3.store import ARCHIVE_CLASSES, Condition, Heritage, ObjectHeaders, ObjectInfo
 from gatewayfs.s3.wire import Reply
 from gatewayfs.s3.xml import unquoted
 from gatewayfs.types import ETag, ObjectKey
 
 NS_PER_S = 1_000_000_000
 METADATA_PREFIX = "x-amz-meta-"
-ARCHIVE_CLASSES = frozenset({"GLACIER", "DEEP_ARCHIVE"})
 
 _SYSTEM_HEADERS = MappingProxyType(
-    {name: name.replace("_", "-") for name in ObjectHeaders.__slots__}  # content_type -> content-type
+    {
+        name: name.replace("_", "-")
+        for name in (
+            "content_type",
+            "cache_control",
+            "content_disposition",
+            "content_encoding",
+            "content_language",
+            "expires",
+        )
+    }
 )
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]+")
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
@@ -98,7 +107,12 @@ def object_info(key: ObjectKey, reply: Reply, size: int) -> ObjectInfo:
             for name, value in headers.items()
             if name.startswith(METADATA_PREFIX)
         },
-        headers=ObjectHeaders(**{field: headers.get(name, "") for field, name in _SYSTEM_HEADERS.items()}),
+        headers=ObjectHeaders(
+            **{field: headers.get(name, "") for field, name in _SYSTEM_HEADERS.items()},
+            website_redirect=headers.get("x-amz-website-redirect-location", ""),
+            storage_class="" if storage_class == "STANDARD" else storage_class,
+            heritage=Heritage(key, _count(headers.get("x-amz-tagging-count", "0"))),
+        ),
         archived=_is_archived(storage_class, headers),
     )
 
@@ -145,6 +159,12 @@ def parse_http_date(text: str) -> int:
         return int(parsedate_to_datetime(text).timestamp()) * NS_PER_S
     except (ValueError, OverflowError) as error:
         raise BadResponse(f"broken date {text[:40]!r}") from error
+
+
+def _count(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or len(text) > 4:
+        raise BadResponse(f"broken tag count {text[:40]!r}")
+    return int(text)
 
 
 def _is_archived(storage_class: str, headers: Mapping[str, str]) -> bool:

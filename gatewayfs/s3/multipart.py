@@ -4,15 +4,16 @@ from collections.abc import Mapping, Sequence
 
 from gatewayfs.errors import ObjectNotFound, UploadNotFound
 from gatewayfs.s3 import xml
-from gatewayfs.s3.headers import object_headers, version_id
-from gatewayfs.s3.requests import LIST_KEYS_MAX, Requests, etag_of, nothing
+from gatewayfs.s3.headers import version_id
+from gatewayfs.s3.placing import PlacingRequests
+from gatewayfs.s3.requests import LIST_KEYS_MAX, etag_of, nothing
 from gatewayfs.s3.store import UNCONDITIONAL, Body, Condition, ObjectHeaders, Part, PendingUpload, PutResult
 from gatewayfs.s3.transport import LIST_BYTES_MAX, Call
 from gatewayfs.s3.wire import Expect, Reply
 from gatewayfs.types import ETag, ObjectKey
 
 
-class MultipartRequests(Requests):
+class MultipartRequests(PlacingRequests):
     """ObjectStore's multipart methods."""
 
     async def create_multipart(
@@ -23,14 +24,21 @@ class MultipartRequests(Requests):
             "POST",
             key,
             query={"uploads": ""},
-            headers=object_headers(metadata, headers),
+            headers=await self._new_object(metadata, headers) | self._upload_checksum(),
             # A second upload would lie about until somebody aborts it.
             replayable=False,
         )
         return await self._perform(call, lambda reply: xml.parse_upload_id(reply.body))
 
+    def _upload_checksum(self) -> dict[str, str]:
+        """The whole object gets one checksum of its bytes in a row, not one of the parts' checksums."""
+        if not self.options.checksum:
+            return {}
+        return {"x-amz-checksum-algorithm": self.options.checksum.upper(), "x-amz-checksum-type": "FULL_OBJECT"}
+
     async def upload_part(self, key: ObjectKey, upload_id: str, number: int, body: Body) -> Part:
-        call = Call("UploadPart", "PUT", key, query=_part_query(upload_id, number), body=body)
+        query = _part_query(upload_id, number)
+        call = Call("UploadPart", "PUT", key, query=query, body=body, checksummed=True)
         return await self._perform(call, lambda reply: Part(number, etag_of(reply)))
 
     async def copy_part(

@@ -10,6 +10,7 @@ from gatewayfs.runtime.offload import Offloader
 from gatewayfs.runtime.throttle import Passage, Throttle
 from gatewayfs.s3.headers import condition_headers, quote_key, quoted_etag
 from gatewayfs.s3.http import Endpoint
+from gatewayfs.s3.options import ObjectOptions
 from gatewayfs.s3.store import Capabilities, Condition
 from gatewayfs.s3.transport import DEFAULT_TIMEOUTS, Call, CredentialSource, Timeouts, Transport
 from gatewayfs.s3.wire import Interruption, Reply
@@ -40,6 +41,7 @@ class Requests:
         clock: what the store's is compared with.
         timeouts: when requests are given up.
         connections_max: idle connections kept; as many as ``offload`` has threads.
+        options: what every request and every written object carries.
         throttle: bandwidth limits that bodies keep to; None for a client without any.
     """
 
@@ -52,7 +54,9 @@ class Requests:
         timeouts: Timeouts = DEFAULT_TIMEOUTS,
         connections_max: int = 32,
         throttle: Throttle | None = None,
+        options: ObjectOptions = ObjectOptions(),
     ) -> None:
+        self.options = options
         self._connection = connection
         self.throttle = throttle or Throttle(connections_max)
         self._offload = offload
@@ -64,9 +68,10 @@ class Requests:
             clock,
             timeouts,
             connections_max,
+            options,
         )
         self.capabilities = Capabilities()
-        """What the probe found. Of all of it ``quoted_if_match`` and ``replace_keeps_tags`` change what is sent."""
+        """What the probe found. ``quoted_if_match``, ``replace_keeps_tags`` and ``acls`` change what is sent."""
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._transport.where}>"
@@ -99,7 +104,7 @@ class Requests:
         return condition_headers(condition, quoted=self.capabilities.quoted_if_match)
 
     def _copy_source(self, source: ObjectKey, source_etag: ETag | None) -> dict[str, str]:
-        headers = {"x-amz-copy-source": f"/{self.bucket}/{quote_key(source)}"}
+        headers = {"x-amz-copy-source": f"/{self.bucket}/{quote_key(source)}", **self.options.of_copies()}
         if source_etag is not None:
             quoted = quoted_etag(source_etag, quoted=self.capabilities.quoted_if_match)
             headers["x-amz-copy-source-if-match"] = quoted

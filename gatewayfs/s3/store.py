@@ -25,6 +25,7 @@ COPY_BYTES_MAX = 5 << 30
 PUT_BYTES_MAX = 5 << 30
 OBJECT_BYTES_MAX = 5 << 40
 METADATA_BYTES_MAX = 2048
+ARCHIVE_CLASSES = frozenset({"GLACIER", "DEEP_ARCHIVE"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +56,26 @@ Body = FileRange | InlineBody
 
 
 @dataclass(frozen=True, slots=True)
+class Heritage:
+    """The object whose place a written one takes: what S3 would drop of it (tags, ACL) is read at ``key`` and kept.
+
+    Args:
+        tag_count: what HEAD said, or None where there was no HEAD.
+        ours: it was last written through this store, with the options' tags and ACL.
+    """
+
+    key: ObjectKey
+    tag_count: int | None = None
+    ours: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class ObjectHeaders:
-    """System metadata that must survive edits, renames and chmod; "" means absent."""
+    """What besides bytes and user metadata must survive edits, renames and chmod; "" means absent.
+
+    ``heritage`` None makes a new object, with the options' tags and ACL; read from an object, it names that object.
+    ``storage_class`` "" is STANDARD for the heir of somebody else's object, and what the options say for any other.
+    """
 
     content_type: str = ""
     cache_control: str = ""
@@ -64,6 +83,9 @@ class ObjectHeaders:
     content_encoding: str = ""
     content_language: str = ""
     expires: str = ""
+    website_redirect: str = ""
+    storage_class: str = ""
+    heritage: Heritage | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +181,8 @@ class Capabilities:
     """Ceph 20 checks the source's etag when it copies an object and not when it copies a part."""
     replace_keeps_tags: bool = True
     """False for stores that drop the tags when a copy replaces the metadata (Ceph 20); the client then carries them."""
+    acls: bool = False
+    """Objects here have ACLs of their own. False also where nobody may read or set them."""
     quoted_if_match: bool = True
     """False for stores that only compare bare etags (Ceph 16)."""
     versioning: bool = False
@@ -216,7 +240,8 @@ class ObjectStore(Protocol):
     ) -> PutResult:
         """Server-side copy of one object <= 5 GiB, tags kept.
 
-        ``metadata`` None keeps metadata and headers, else both are replaced.
+        ``metadata`` None keeps metadata and headers, else both are replaced. Storage class, redirect and heritage of
+        ``headers`` count either way: no store copies those by itself.
         Raises PreconditionFailed when the source is not ``source_etag`` or ``condition`` fails (where the store
         honours them, see Capabilities), ObjectNotFound when the source is gone.
         """

@@ -12,8 +12,10 @@ from gatewayfs.runtime.clock import Clock
 from gatewayfs.runtime.offload import thread_clock
 from gatewayfs.runtime.throttle import Passage
 from gatewayfs.s3.bodies import EMPTY_PAYLOAD, Payload, payload_of, read_payload
+from gatewayfs.s3.checksums import ALGORITHMS, Checksum
 from gatewayfs.s3.headers import parse_http_date, quote_key, quote_query
 from gatewayfs.s3.http import ConnectionPool, Endpoint, HttpRequest
+from gatewayfs.s3.options import ObjectOptions
 from gatewayfs.s3.signing import Credentials, sign
 from gatewayfs.s3.store import Body
 from gatewayfs.s3.translate import Attempt, error_of, in_place, is_web_page, not_s3
@@ -70,6 +72,8 @@ class Call:
     replayable: bool = True
     moved_bytes: int = 0
     works: bool = False
+    checksummed: bool = False
+    """The body is an object's, or a part's: it travels with its checksum, where that is wanted."""
 
 
 class Transport:
@@ -82,6 +86,7 @@ class Transport:
         clock: the wall clock that the store's is compared with.
         timeouts: when requests are given up.
         connections_max: idle connections kept.
+        options: what every request carries.
     """
 
     def __init__(
@@ -93,9 +98,12 @@ class Transport:
         clock: Clock,
         timeouts: Timeouts,
         connections_max: int,
+        options: ObjectOptions,
     ) -> None:
         self.where = f"{bucket} at {endpoint.url}"
         self.clock_skew_s: float | None = None
+        self._common = options.of_every_request()
+        self._checksum = ALGORITHMS.get(options.checksum)
         self._pool = ConnectionPool(endpoint, connections_max, timeouts.connect_s)
         self._timeouts = timeouts
         self._endpoint = endpoint
@@ -128,7 +136,7 @@ class Transport:
         self._pool.close()
 
     def _exchange(self, call: Call, interruption: Interruption, passage: Passage) -> Reply:
-        payload = _payload(call.body)
+        payload = _payload(call.body, self._checksum if call.checksummed else None)
         request = self._signed(call, payload, passage)
         timeouts = self._timeouts
         if call.works:
@@ -147,7 +155,7 @@ class Transport:
             self._region,
             call.method,
             self._endpoint.url + target,
-            {"host": self._endpoint.authority, **call.headers},
+            {"host": self._endpoint.authority, **self._common, **payload.headers, **call.headers},
             payload.sha256,
         )
         headers["user-agent"] = USER_AGENT
@@ -159,7 +167,7 @@ class Transport:
             self.clock_skew_s = (parse_http_date(date) - self._clock.time_ns()) / 1e9
 
 
-def _payload(body: Body | bytes | None) -> Payload:
+def _payload(body: Body | bytes | None, checksum: Checksum | None) -> Payload:
     if body is None:
         return EMPTY_PAYLOAD
-    return payload_of(body) if isinstance(body, bytes) else read_payload(body)
+    return payload_of(body) if isinstance(body, bytes) else read_payload(body, checksum)

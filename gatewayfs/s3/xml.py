@@ -16,6 +16,9 @@ from gatewayfs.types import ETag, ObjectKey
 
 NS_PER_S = 1_000_000_000
 _UNHOLDABLE = re.compile(rb"&#(?:x[0-9a-fA-F]{1,6}|[0-9]{1,7});|[\x00-\x08\x0b\x0c\x0e-\x1f]")
+_GRANTEES = (("ID", "id"), ("URI", "uri"), ("EmailAddress", "emailAddress"))
+_GRANTEE_NAME = re.compile(r"[ !#-~]+")
+_PERMISSIONS = frozenset({"full-control", "read", "read-acp", "write-acp"})
 _NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
 
 
@@ -115,6 +118,27 @@ def parse_tagging(body: bytes) -> str:
     tags = _document(body, "Tagging").iter()
     pairs = [(_text(tag, "Key"), _text(tag, "Value")) for tag in tags if _local(tag) == "Tag"]
     return urlencode(pairs, quote_via=quote)
+
+
+def parse_grants(body: bytes) -> dict[str, str]:
+    """Return a GetObjectAcl answer as ``x-amz-grant-*`` headers, {} when only the owner has any right."""
+    root = _document(body, "AccessControlPolicy")
+    owner = "".join(_text(item, "ID") for item in _children(root, "Owner"))
+    grantees: dict[str, list[str]] = {}
+    for grant in (element for element in root.iter() if _local(element) == "Grant"):
+        permission = _required(grant, "Permission").lower().replace("_", "-")
+        named = [
+            f'{name}="{value}"'
+            for grantee in _children(grant, "Grantee")
+            for tag, name in _GRANTEES
+            if _GRANTEE_NAME.fullmatch(value := _text(grantee, tag))
+        ]
+        if len(named) != 1 or permission not in _PERMISSIONS:
+            raise NotXml("a grant that cannot be written again")
+        grantees.setdefault(permission, []).append(named[0])
+    if grantees == {"full-control": [f'id="{owner}"']}:
+        return {}
+    return {f"x-amz-grant-{permission}": ", ".join(names) for permission, names in grantees.items()}
 
 
 def completion_document(parts: Sequence[Part]) -> bytes:

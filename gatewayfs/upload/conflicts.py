@@ -209,7 +209,9 @@ async def _copied_aside(ctx: Context, inode: Inode, key: str, info: ObjectInfo) 
             continue
         condition = Condition(absent=ctx.capabilities.copy_if_match)
         made = await ctx.call(
-            ctx.store.copy(ObjectKey(key), moved_key, source_etag=ETag(info.etag), condition=condition)
+            ctx.store.copy(
+                ObjectKey(key), moved_key, source_etag=ETag(info.etag), headers=info.headers, condition=condition
+            )
         )
         copy = msgspec.structs.replace(remote_from(info, 0, 0), key=moved_key, etag=made.etag)
         return name, msgspec.structs.replace(copy, last_modified_ns=0, version_id=made.version_id)

@@ -9,7 +9,7 @@ import msgspec
 from gatewayfs.errors import BodyChanged, StoreError
 from gatewayfs.meta.schema import Attempt, Inode, Remote
 from gatewayfs.runtime.failpoints import failpoint, register
-from gatewayfs.s3.store import COPY_BYTES_MAX, UNCONDITIONAL, ObjectHeaders, ObjectInfo, Part
+from gatewayfs.s3.store import COPY_BYTES_MAX, UNCONDITIONAL, ObjectInfo, Part
 from gatewayfs.types import ETag, ObjectKey
 from gatewayfs.upload import records
 from gatewayfs.upload.context import Context
@@ -40,6 +40,9 @@ async def send_copy(ctx: Context, inode: Inode, step: Copy) -> None:
             # A multipart object's copy has another etag: its metadata will have to tell whether it is ours.
             info = await _source(ctx, source)
             digest = digest or metadata_digest(info.metadata)
+        if metadata is None and not inode.attributes_known and not source.size:
+            # A website redirect, which only a HEAD tells and no copy carries over, is an empty object.
+            headers = (await _source(ctx, source)).headers
         attempt = Attempt(
             key, source.size, source.content_revision, _copied_meta(inode, step), b"", digest, source.etag
         )
@@ -55,7 +58,7 @@ async def send_copy(ctx: Context, inode: Inode, step: Copy) -> None:
                 ObjectKey(key),
                 source_etag=ETag(source.etag) if source.etag else None,
                 metadata=metadata,
-                headers=headers if step.rewrite else ObjectHeaders(),
+                headers=headers,
                 condition=condition,
             )
         )
@@ -145,5 +148,6 @@ async def copy_large(ctx: Context, inode: Inode, step: Copy) -> None:
         return
     ctx.counters.copied += 1
     remote = msgspec.structs.replace(remote, content_revision=source.content_revision, meta_revision=meta_revision)
+    remote = msgspec.structs.replace(remote, storage_class=source.storage_class)
     for target in records.record_sent(ctx.meta, ino, remote, ctx.clock.time_ns(), completed=state.upload_id):
         ctx.notice(target)

@@ -12,7 +12,8 @@ import xxhash
 
 from gatewayfs.meta.schema import Headers, Inode
 from gatewayfs.s3.attributes import PosixAttributes, encode, metadata_size_bytes
-from gatewayfs.s3.store import METADATA_BYTES_MAX, ObjectHeaders
+from gatewayfs.s3.store import ARCHIVE_CLASSES, METADATA_BYTES_MAX, Heritage, ObjectHeaders
+from gatewayfs.types import ObjectKey
 
 # One table for the life of the process: the module's own functions re-read system files on first use.
 _TYPES = mimetypes.MimeTypes()
@@ -33,7 +34,12 @@ def object_metadata(inode: Inode) -> dict[str, str]:
 
 
 def object_headers(inode: Inode, guess_mime_type: bool) -> ObjectHeaders:
-    """The headers the object came with; for a regular file made here, a Content-Type by its name."""
+    """The headers the object came with; for a regular file made here, a Content-Type by its name.
+
+    Either way they name the object whose place the new one takes, for what only a request can tell (tags, ACL).
+    """
+    remote = inode.remote
+    storage_class = kept_storage_class(inode)
     if inode.headers is not None:
         kept = inode.headers
         return ObjectHeaders(
@@ -43,14 +49,26 @@ def object_headers(inode: Inode, guess_mime_type: bool) -> ObjectHeaders:
             content_encoding=kept.content_encoding,
             content_language=kept.content_language,
             expires=kept.expires,
+            website_redirect=kept.website_redirect,
+            storage_class=storage_class,
+            heritage=Heritage(ObjectKey(remote.key), kept.tag_count) if remote is not None else None,
         )
+    heritage = Heritage(ObjectKey(remote.key), ours=inode.attributes_known) if remote is not None else None
     if not guess_mime_type or not inode.is_regular:
-        return ObjectHeaders()
+        return ObjectHeaders(storage_class=storage_class, heritage=heritage)
     # A second result ("gzip") must not become Content-Encoding: browsers would unpack what is meant as a file.
     kind, encoding = _TYPES.guess_type("/" + inode.name.decode(errors="replace"))
     if encoding is not None:
         kind = {"gzip": "application/gzip", "bzip2": "application/x-bzip2", "xz": "application/x-xz"}.get(encoding)
-    return ObjectHeaders(content_type=kind or "")
+    return ObjectHeaders(content_type=kind or "", storage_class=storage_class, heritage=heritage)
+
+
+def kept_storage_class(inode: Inode) -> str:
+    """The class of somebody else's object that the inode's takes the place of; "" for one of ours, or STANDARD."""
+    if inode.remote is None or (inode.headers is None and inode.attributes_known):
+        return ""
+    kept = inode.remote.storage_class
+    return "" if kept in ARCHIVE_CLASSES else kept
 
 
 def headers_record(headers: ObjectHeaders) -> Headers:
@@ -62,6 +80,8 @@ def headers_record(headers: ObjectHeaders) -> Headers:
         content_encoding=headers.content_encoding,
         content_language=headers.content_language,
         expires=headers.expires,
+        website_redirect=headers.website_redirect,
+        tag_count=(headers.heritage.tag_count or 0) if headers.heritage is not None else 0,
     )
 
 

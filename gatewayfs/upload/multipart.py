@@ -36,7 +36,7 @@ from gatewayfs.upload import records
 from gatewayfs.upload.conflicts import STALE
 from gatewayfs.upload.context import Context
 from gatewayfs.upload.looking import Unexpected, absorb, adopt, guarded
-from gatewayfs.upload.metadata import metadata_digest, object_headers, object_metadata
+from gatewayfs.upload.metadata import kept_storage_class, metadata_digest, object_headers, object_metadata
 from gatewayfs.upload.parts import (
     composite_etag,
     mixed_parts,
@@ -219,7 +219,12 @@ async def _complete(ctx: Context, inode: Inode, key: str, condition: Condition, 
     if result is None:
         return
     ctx.counters.uploaded_files += 1
-    remote = msgspec.structs.replace(result, content_revision=snapshot.revision, meta_revision=meta_revision)
+    remote = msgspec.structs.replace(
+        result,
+        content_revision=snapshot.revision,
+        meta_revision=meta_revision,
+        storage_class=kept_storage_class(inode),
+    )
     for target in records.record_sent(meta, ino, remote, ctx.clock.time_ns(), completed=state.upload_id):
         ctx.notice(target)
 

@@ -30,7 +30,7 @@ from gatewayfs.upload import records
 from gatewayfs.upload.conflicts import their_attributes
 from gatewayfs.upload.context import Context
 from gatewayfs.upload.looking import Unexpected, absorb, guarded, put_attempt
-from gatewayfs.upload.metadata import headers_record, object_headers, object_metadata
+from gatewayfs.upload.metadata import headers_record, kept_storage_class, object_headers, object_metadata
 from gatewayfs.upload.multipart import StillChanging, send_large
 from gatewayfs.upload.plan import SendContent, SendSmall, content_differs
 
@@ -117,7 +117,14 @@ async def _put(ctx: Context, inode: Inode, key: str, body: Body, condition: Cond
     ctx.counters.uploaded_files += 1
     ctx.counters.sent(body.length, ctx.clock.monotonic())
     remote = Remote(
-        key, result.etag, body.length, result.last_modified_ns, content_revision, inode.meta_revision, result.version_id
+        key,
+        result.etag,
+        body.length,
+        result.last_modified_ns,
+        content_revision,
+        inode.meta_revision,
+        result.version_id,
+        kept_storage_class(inode),
     )
     record(ctx, inode.ino, remote)
 

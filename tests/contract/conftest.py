@@ -12,10 +12,13 @@ from gatewayfs.runtime.offload import Offload
 from gatewayfs.s3.boto import StoreOptions, resolve
 from gatewayfs.s3.capabilities import ProbedStore
 from gatewayfs.s3.client import HttpObjectStore
+from gatewayfs.s3.options import ObjectOptions
 from tests.contract.limits import LIMITS
 from tests.support.fakestore import FakeObjectStore
 from tests.support.s3server import Bucket, fresh_bucket
 
+EVERYBODY = "http://acs.amazonaws.com/groups/global/AllUsers"
+OPTIONS = ObjectOptions(checksum="crc64nvme")
 STORES = ["fake", "moto", pytest.param("server", marks=pytest.mark.e2e)]
 
 
@@ -23,6 +26,14 @@ class Foreigner(Protocol):
     """Somebody else who works in the same bucket, with more rights and other tools than the store has."""
 
     def put(self, key: str, data: bytes, *, metadata: Mapping[str, str], tags: Mapping[str, str]) -> None: ...
+
+    def put_special(self, key: str, data: bytes, *, storage_class: str = "", public: bool = False) -> None:
+        """Put an object in another storage class, or one that everybody may read."""
+        ...
+
+    def storage_class(self, key: str) -> str: ...
+
+    def is_public(self, key: str) -> bool: ...
 
     def tags(self, key: str) -> dict[str, str]: ...
 
@@ -39,6 +50,16 @@ class FakeForeigner:
 
     def put(self, key: str, data: bytes, *, metadata: Mapping[str, str], tags: Mapping[str, str]) -> None:
         self._store.foreign_put(key, data, metadata, tags=tags)
+
+    def put_special(self, key: str, data: bytes, *, storage_class: str = "", public: bool = False) -> None:
+        grants = {"x-amz-grant-read": f'uri="{EVERYBODY}"'} if public else {}
+        self._store.foreign_put(key, data, grants=grants, storage_class=storage_class or "STANDARD")
+
+    def storage_class(self, key: str) -> str:
+        return self._store.raw[key].storage_class
+
+    def is_public(self, key: str) -> bool:
+        return any(EVERYBODY in names for names in self._store.raw[key].grants.values())
 
     def tags(self, key: str) -> dict[str, str]:
         return dict(self._store.raw[key].tags)
@@ -57,6 +78,18 @@ class BotoForeigner:
     def put(self, key: str, data: bytes, *, metadata: Mapping[str, str], tags: Mapping[str, str]) -> None:
         extra = {"Tagging": urlencode(tags, quote_via=quote)} if tags else {}
         self._bucket.put(key, data, Metadata=dict(metadata), **extra)
+
+    def put_special(self, key: str, data: bytes, *, storage_class: str = "", public: bool = False) -> None:
+        extra = {"StorageClass": storage_class} if storage_class else {}
+        self._bucket.put(key, data, **extra, **({"ACL": "public-read"} if public else {}))
+
+    def storage_class(self, key: str) -> str:
+        answer: dict[str, Any] = self._bucket.s3.head_object(Bucket=self._bucket.name, Key=key)
+        return str(answer.get("StorageClass", "STANDARD"))
+
+    def is_public(self, key: str) -> bool:
+        answer = self._bucket.s3.get_object_acl(Bucket=self._bucket.name, Key=key)
+        return any(grant["Grantee"].get("URI") == EVERYBODY for grant in answer["Grants"])
 
     def tags(self, key: str) -> dict[str, str]:
         answer = self._bucket.s3.get_object_tagging(Bucket=self._bucket.name, Key=key)
@@ -80,7 +113,8 @@ def party(request: pytest.FixtureRequest) -> Iterator[tuple[ProbedStore, Foreign
         return
     endpoint = request.getfixturevalue("moto_endpoint" if request.param == "moto" else "production_endpoint")
     with fresh_bucket(endpoint) as bucket:
-        store = HttpObjectStore(resolve(bucket.name, StoreOptions(endpoint_url=endpoint)), Offload(16), SystemClock())
+        connection = resolve(bucket.name, StoreOptions(endpoint_url=endpoint))
+        store = HttpObjectStore(connection, Offload(16), SystemClock(), options=OPTIONS)
         try:
             yield store, BotoForeigner(bucket)
         finally:

@@ -13,10 +13,11 @@ EXPECTED = {
         copy_source_if_match=False,
         part_copy_source_if_match=False,
         delete_if_match=True,
+        acls=True,
         probed=True,
     ),
     "server": Capabilities(
-        part_copy_source_if_match=False, delete_if_match=True, replace_keeps_tags=False, probed=True
+        part_copy_source_if_match=False, delete_if_match=True, replace_keeps_tags=False, acls=True, probed=True
     ),
 }
 

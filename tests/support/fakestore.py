@@ -14,6 +14,7 @@ import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
 import trio
@@ -31,6 +32,7 @@ from gatewayfs.errors import (
 )
 from gatewayfs.s3.attributes import metadata_size_bytes
 from gatewayfs.s3.headers import object_headers
+from gatewayfs.s3.options import ObjectOptions
 from gatewayfs.s3.store import (
     COPY_BYTES_MAX,
     INLINE_BODY_BYTES_MAX,
@@ -41,6 +43,7 @@ from gatewayfs.s3.store import (
     Body,
     Capabilities,
     Condition,
+    Heritage,
     InlineBody,
     ListedObject,
     ListPage,
@@ -71,6 +74,7 @@ class StoredObject:
     metadata: Mapping[str, str] = field(default_factory=dict)
     headers: ObjectHeaders = ObjectHeaders()
     tags: Mapping[str, str] = field(default_factory=dict)
+    grants: Mapping[str, str] = field(default_factory=dict)
     storage_class: str = "STANDARD"
     version_id: str = ""
     delete_marker: bool = False
@@ -84,7 +88,11 @@ class StoredObject:
             version_id=self.version_id,
             storage_class=self.storage_class,
             metadata=dict(self.metadata),
-            headers=self.headers,
+            headers=replace(
+                self.headers,
+                storage_class="" if self.storage_class == "STANDARD" else self.storage_class,
+                heritage=Heritage(self.key, len(self.tags)),
+            ),
             archived=self.storage_class in ARCHIVE_CLASSES,
         )
 
@@ -98,6 +106,8 @@ class _Upload:
     metadata: dict[str, str]
     headers: ObjectHeaders
     initiated_ns: int
+    tags: Mapping[str, str] = field(default_factory=dict)
+    grants: Mapping[str, str] = field(default_factory=dict)
     parts: dict[int, bytes] = field(default_factory=dict)
 
 
@@ -108,6 +118,7 @@ class FakeObjectStore:
         bucket: its name.
         capabilities: what this store honours; the default honours everything.
         now_ns: clock for LastModified; the default advances one second per change, so LastModified tells writes apart.
+        options: what new objects are written with.
         part_bytes_min: smallest part but the last; tests of many parts lower it.
     """
 
@@ -118,7 +129,9 @@ class FakeObjectStore:
         capabilities: Capabilities = EVERYTHING,
         now_ns: Callable[[], int] | None = None,
         part_bytes_min: int = PART_BYTES_MIN,
+        options: ObjectOptions = ObjectOptions(),
     ) -> None:
+        self.options = options
         ticks = itertools.count(1)
         self._bucket = bucket
         self._now_ns = now_ns or (lambda: FAKE_EPOCH_NS + next(ticks) * NS_PER_S)
@@ -166,6 +179,7 @@ class FakeObjectStore:
         headers: ObjectHeaders = ObjectHeaders(),
         *,
         tags: Mapping[str, str] | None = None,
+        grants: Mapping[str, str] | None = None,
         storage_class: str = "STANDARD",
         last_modified_ns: int | None = None,
     ) -> ETag:
@@ -178,9 +192,15 @@ class FakeObjectStore:
             metadata={name.lower(): value for name, value in (metadata or {}).items()},
             headers=headers,
             tags=dict(tags or {}),
+            grants=dict(grants or {}),
             storage_class=storage_class,
         )
         return self._append(stored).etag
+
+    def foreign_tag(self, key: str, tags: Mapping[str, str]) -> None:
+        """Somebody else tags an object: neither etag nor LastModified tells."""
+        versions = self._history[ObjectKey(key)]
+        versions[-1] = replace(versions[-1], tags=dict(tags))
 
     def foreign_delete(self, key: str) -> None:
         """Somebody else deletes an object."""
@@ -253,7 +273,10 @@ class FakeObjectStore:
         await self._begin("put", key)
         _check_request("PutObject", key, metadata)
         self._check(condition, key, "PutObject", self.honours.put_if_match, self.honours.put_if_none_match)
-        stored = self._append(StoredObject(key, data, _md5(data), self._now_ns(), dict(metadata), headers))
+        kept = self._kept(headers)
+        stored = self._append(
+            replace(StoredObject(key, data, _md5(data), self._now_ns(), dict(metadata), headers), **kept)
+        )
         return PutResult(stored.etag, stored.version_id)
 
     async def copy(
@@ -276,7 +299,9 @@ class FakeObjectStore:
             raise StoreRefused("source too large", operation="CopyObject", key=key, code="InvalidRequest", status=400)
         if source == key and metadata is None:
             raise StoreRefused("copy onto itself", operation="CopyObject", key=key, code="InvalidRequest", status=400)
-        stored = replace(original, key=key, etag=_md5(original.data), last_modified_ns=self._now_ns())
+        kept = self._kept(headers, tags=False)
+        stored = replace(original, key=key, etag=_md5(original.data), last_modified_ns=self._now_ns(), **kept)
+        stored = replace(stored, headers=replace(stored.headers, website_redirect=headers.website_redirect))
         if metadata is not None:
             # The client carries tags over only where it knows that the store would not.
             kept = self.honours.replace_keeps_tags or not self.capabilities.replace_keeps_tags
@@ -295,13 +320,20 @@ class FakeObjectStore:
         await self._begin("purge", key)
         self._history.pop(key, None)
 
-    async def put_tagged(self, key: ObjectKey, data: bytes, tagging: str) -> None:
-        await self._begin("put_tagged", key)
-        self.foreign_put(key, data, tags=dict(parse_qsl(tagging)))
+    async def put_with(self, key: ObjectKey, data: bytes, headers: Mapping[str, str]) -> None:
+        await self._begin("put_with", key)
+        if "x-amz-acl" in headers and not self.honours.acls:
+            code = "AccessControlListNotSupported"
+            raise StoreRefused(code, operation="PutObject", key=key, code=code, status=400)
+        self.foreign_put(key, data, tags=dict(parse_qsl(headers.get("x-amz-tagging", ""))))
 
     async def tagging(self, key: ObjectKey) -> str:
         await self._begin("tagging", key)
         return urlencode(self._current(key, "GetObjectTagging").tags)
+
+    async def grants(self, key: ObjectKey) -> dict[str, str]:
+        await self._begin("grants", key)
+        return dict(self._current(key, "GetObjectAcl").grants)
 
     async def create_multipart(
         self, key: ObjectKey, metadata: Mapping[str, str], headers: ObjectHeaders = ObjectHeaders()
@@ -310,6 +342,8 @@ class FakeObjectStore:
         _check_request("CreateMultipartUpload", key, metadata)
         upload_id = f"upload-{next(self._ids)}"
         self._uploads[upload_id] = _Upload(key, dict(metadata), headers, self._now_ns())
+        kept = self._kept(headers)
+        self._uploads[upload_id].tags, self._uploads[upload_id].grants = kept["tags"], kept["grants"]
         return upload_id
 
     async def upload_part(self, key: ObjectKey, upload_id: str, number: int, body: Body) -> Part:
@@ -350,7 +384,10 @@ class FakeObjectStore:
         digests = b"".join(hashlib.md5(chunk).digest() for chunk in chunks)
         etag = ETag(f"{hashlib.md5(digests).hexdigest()}-{len(chunks)}")
         del self._uploads[upload_id]
-        stored = StoredObject(key, b"".join(chunks), etag, self._now_ns(), upload.metadata, upload.headers)
+        kept = {"tags": upload.tags, "grants": upload.grants, "storage_class": self._storage_class(upload.headers)}
+        stored = replace(
+            StoredObject(key, b"".join(chunks), etag, self._now_ns(), upload.metadata, upload.headers), **kept
+        )
         return PutResult(etag, self._append(stored).version_id)
 
     async def abort_multipart(self, key: ObjectKey, upload_id: str) -> None:
@@ -375,6 +412,28 @@ class FakeObjectStore:
     async def _begin(self, operation: str, key: str) -> None:
         await trio.lowlevel.checkpoint()
         self.requests.append((operation, key))
+
+    def _kept(self, headers: ObjectHeaders, *, tags: bool = True) -> dict[str, Any]:
+        """What an object written with these headers takes over, as ``s3/placing.py`` asks S3 for it."""
+        heritage = headers.heritage
+        kept: dict[str, Any] = {"grants": {}, "storage_class": self._storage_class(headers)}
+        there = heritage is not None and self._is_there(heritage.key)
+        if heritage is not None and there and self.capabilities.acls and not heritage.ours and self.options.keep_acl:
+            self.requests.append(("grants", heritage.key))
+            kept["grants"] = self._latest(heritage.key).grants
+        if tags:
+            kept["tags"] = dict(self.options.tags) if heritage is None else {}
+            if heritage is not None and there and self._asks_for_tags(heritage):
+                self.requests.append(("tagging", heritage.key))
+                kept["tags"] = self._latest(heritage.key).tags
+        return kept
+
+    def _asks_for_tags(self, heritage: Heritage) -> bool:
+        has_tags = bool(self.options.tags) if heritage.ours else heritage.tag_count != 0
+        return has_tags or self.options.check_tags
+
+    def _storage_class(self, headers: ObjectHeaders) -> str:
+        return self.options.of_objects(headers).get("x-amz-storage-class", "STANDARD")
 
     def _is_there(self, key: ObjectKey) -> bool:
         versions: list[StoredObject] = self._history.get(key, [])

@@ -6,6 +6,7 @@ import pytest
 import trio
 
 from gatewayfs.errors import InvalidArgument, NoEntry, PermissionDenied, StoreAccessDenied, Unavailable
+from gatewayfs.meta.schema import Headers
 from gatewayfs.s3.store import InlineBody, ObjectHeaders
 from tests.component.refresh.harness import DEFAULTS, OURS, replace
 
@@ -41,7 +42,7 @@ async def test_an_object_without_metadata_has_the_share_s_defaults(w):
     assert (found.mode, found.uid, found.gid) == (0o100640, DEFAULTS.uid, DEFAULTS.gid)
     assert found.mtime_ns == w.store.raw["file"].last_modified_ns
     assert found.foreign is None
-    assert found.headers is None
+    assert found.headers == Headers()
 
 
 async def test_types_come_with_the_attributes(w):

@@ -134,7 +134,8 @@ def test_every_kind_of_mistake_in_a_file_is_one_line_that_names_place_option_val
         ("cache.capacity=1G", "--set: cache.capacity is not an option; [cache] has cache.directory, cache.small_file"),
         (
             "xyzzy=1",
-            "--set: xyzzy is not an option; the sections are share, s3, cache, upload, throttle, metadata, mount, log",
+            "--set: xyzzy is not an option; the sections are "
+            "share, s3, objects, cache, upload, throttle, metadata, mount, log",
         ),
         ("upload.settle", "--set upload.settle: a value is missing; write --set option=value"),
         ("upload.part_size=1MiB", '--set upload.part_size = "1MiB": too small; at least 5MiB'),
@@ -152,6 +153,9 @@ def test_every_kind_of_mistake_in_set_is_one_line(sets: str, expected: str | Non
         (("upload.settle=2m",), ("upload.settle", "upload.settle_max")),
         (("upload.part_size=128MiB",), ("upload.part_size", "upload.memory")),
         (("upload.workers=32",), ("s3.connections", "upload.workers")),
+        (("objects.kms_key=alias/files",), ("objects.kms_key", "objects.encryption")),
+        (("objects.kms_key=k", "objects.encryption=sse-s3"), ("objects.kms_key", "objects.encryption")),
+        (("objects.bucket_key=yes", "objects.encryption=dsse-kms"), ("objects.bucket_key", "objects.encryption")),
         (("cache.directory=/mnt/x/cache", "mount.directory=/mnt/x"), ("cache.directory", "/mnt/x")),
         (("cache.directory=/mnt/x", "mount.directory=/mnt/x"), ("cache.directory", "/mnt/x")),
         (("cache.directory=/mnt", "mount.directory=/mnt/x"), ("cache.directory", "/mnt/x")),

@@ -47,7 +47,7 @@ class Denying(FakeObjectStore):
 
 
 async def test_a_read_only_bucket_is_not_an_error() -> None:
-    store = Denying(StoreAccessDenied("no"), "put", "purge", "put_tagged")
+    store = Denying(StoreAccessDenied("no"), "put", "purge", "put_with")
     assert await probe(store, "", "abc") == Capabilities(probed=False)
 
 

@@ -9,7 +9,7 @@ from gatewayfs.s3 import xml
 from gatewayfs.s3.headers import condition_headers, object_headers, object_info, parse_http_date
 from gatewayfs.s3.store import Condition, ObjectHeaders, Part
 from gatewayfs.s3.wire import Reply
-from gatewayfs.s3.xml import NotXml
+from gatewayfs.s3.xml import NotXml, parse_grants
 from gatewayfs.types import ETag, ObjectKey
 
 LISTING = """<?xml version="1.0" encoding="UTF-8"?>
@@ -107,3 +107,39 @@ def test_conditions_are_quoted_or_bare() -> None:
 def test_the_null_version_is_none() -> None:
     reply = Reply(200, {"etag": "e", "last-modified": "Mon, 23 Nov 2026 14:42:28 GMT", "x-amz-version-id": "null"})
     assert object_info(ObjectKey("k"), reply, 0).version_id == ""
+
+
+ACL = (
+    "<AccessControlPolicy xmlns='http://s3.amazonaws.com/doc/2006-03-01/'><Owner><ID>me</ID></Owner>"
+    "<AccessControlList>{}</AccessControlList></AccessControlPolicy>"
+)
+GRANT = "<Grant><Grantee xmlns:xsi='x' xsi:type='T'><{0}>{1}</{0}></Grantee><Permission>{2}</Permission></Grant>"
+OWNERS = GRANT.format("ID", "me", "FULL_CONTROL")
+
+
+def test_an_acl_becomes_the_headers_that_make_it() -> None:
+    grants = [OWNERS, GRANT.format("URI", "http://all", "READ"), GRANT.format("ID", "you", "READ"),
+              GRANT.format("EmailAddress", "a@b", "WRITE_ACP")]  # fmt: skip
+    assert parse_grants(ACL.format("".join(grants)).encode()) == {
+        "x-amz-grant-full-control": 'id="me"',
+        "x-amz-grant-read": 'uri="http://all", id="you"',
+        "x-amz-grant-write-acp": 'emailAddress="a@b"',
+    }
+
+
+def test_the_default_acl_is_nothing_to_say() -> None:
+    assert parse_grants(ACL.format(OWNERS).encode()) == {}
+
+
+@pytest.mark.parametrize(
+    "grant",
+    [
+        GRANT.format("Unknown", "x", "READ"),
+        GRANT.format("ID", 'a"', "READ"),
+        GRANT.format("ID", "a\r\nx: y", "READ"),
+        "<Grant><Permission>READ</Permission></Grant>",
+    ],
+)
+def test_a_grant_that_no_header_can_hold_is_an_error_not_lost(grant: str) -> None:
+    with pytest.raises(NotXml):
+        parse_grants(ACL.format(grant).encode())
