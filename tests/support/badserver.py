@@ -83,7 +83,7 @@ Answer = Callable[[Connection], bool]
 class BadServer:
     """Serves answers in the order they were given, then the one for otherwise. ``accepted`` counts connections."""
 
-    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None, host: str = "127.0.0.1") -> None:
         self.tls = tls
         self.requests: list[Received] = []
         self.accepted = 0
@@ -93,7 +93,8 @@ class BadServer:
         self._stopping = threading.Event()
         self._sockets: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._listener = socket.create_server((host, 0), family=family)
         self.port: int = self._listener.getsockname()[1]
 
     @property

@@ -32,6 +32,15 @@ async def until(condition: Callable[[], object], within_s: float = 5.0) -> None:
             await trio.sleep(0.005)
 
 
+async def test_an_ipv6_address_is_reached_and_named_in_brackets() -> None:
+    with BadServer(host="::1") as server:
+        server.otherwise(OBJECT)
+        store = client_of(server.port, host="::1")
+        assert (await store.head(KEY)).etag == "e"
+        store.close()
+    assert server.requests[0].header("host") == f"[::1]:{server.port}"
+
+
 async def test_one_connection_serves_many_requests(server: BadServer, store: HttpObjectStore) -> None:
     server.otherwise(OBJECT)
     for _ in range(10):

@@ -149,3 +149,18 @@ def test_a_proxy_is_taken_from_the_environment(monkeypatch: pytest.MonkeyPatch) 
     assert (proxy.host, proxy.port, proxy.authorization) == ("proxy.example", 3128, "Basic dXNlcjpwQHNz")
     assert "Basic" not in repr(proxy)
     assert resolve("bucket", StoreOptions(endpoint_url="https://127.0.0.1:9000")).endpoint.proxy is None
+
+
+def test_a_configured_proxy_comes_before_the_environments(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "http://user:word@env.example:3128")
+    from_environment = resolve("bucket", StoreOptions()).endpoint.proxy
+    configured = resolve("bucket", StoreOptions(proxy="http://own.example:8080")).endpoint.proxy
+    assert from_environment is not None
+    assert configured is not None
+    assert (from_environment.url, from_environment.authorization) == ("http://env.example:3128", "Basic dXNlcjp3b3Jk")
+    assert (configured.url, configured.authorization) == ("http://own.example:8080", "")
+
+
+def test_dual_stack_is_another_address() -> None:
+    endpoint = resolve("bucket", StoreOptions(region="eu-central-1", dual_stack=True)).endpoint
+    assert endpoint.host == "bucket.s3.dualstack.eu-central-1.amazonaws.com"
