@@ -9,6 +9,7 @@ just a different question.
     bytes                                SendContent at the wanted key, then the old key is doomed
     only the name                        Copy with the source's etag, then the old key is doomed
     only attributes                      Copy onto itself with new metadata
+    only the name, attributes as found   Copy with the metadata written out (see ``_write``)
     directory marker, symlink, fifo      SendSmall: the whole object is in the record
     key held by another inode            WaitFor it to move away (cycles.py breaks circles); Rescue an open unlinked one
 
@@ -22,6 +23,9 @@ from gatewayfs.meta.schema import Doomed, Inode, Remote
 from gatewayfs.s3.store import Condition
 from gatewayfs.types import ETag
 from gatewayfs.upload.metadata import small_body
+
+FOUND = 0
+"""``Inode.meta_revision`` of what was found in the bucket and never changed here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,13 +176,17 @@ def _write(inode: Inode, key: str, condition: Condition) -> Step:
         if remote is None or content_differs(inode):
             return SendContent(key, condition) if learned else Learn()
     else:
-        body = small_body(inode)
+        # Others may have put data into a marker, which only a copy keeps.
+        marker_data = inode.is_directory and remote is not None and remote.size > 0
+        body = None if marker_data else small_body(inode)
         if learned and body is not None:
             # One conditional PUT; a copy would need a look at the destination first on most stores.
             return SendSmall(key, body, condition)
         if remote is None:
             # A symlink nobody can resolve any more: an empty target is all there is to keep.
             return SendSmall(key, b"", condition)
-    if not attributes_differ(inode):
+    # Never changed here: perhaps the object carries no attributes, and its LastModified is the file's time. A plain
+    # copy would move that to now, so what we know of it goes into the copy's metadata.
+    if not attributes_differ(inode) and inode.meta_revision != FOUND:
         return Copy(remote, key, condition, rewrite=False)
     return Copy(remote, key, condition, rewrite=True) if learned else Learn()

@@ -96,8 +96,11 @@ def test_what_others_put_on_an_object_survives_edits_chmod_and_rename(bucket: Bu
         bucket.put(
             name, b"<p>", ContentType="text/html", CacheControl="max-age=5", Metadata={"colour": "blue", "x.y-z": "1"}
         )
+    bucket.put("full/marker/", b"data in a marker")
+    modified = int(bucket.head("renamed")["LastModified"].timestamp()) * 10**9
     served = gateway()
     root = served.mount_dir
+    os.rename(root / "full", root / "moved")
     with (root / "edited").open("ab") as stream:
         stream.write(b"more")
     os.chmod(root / "chmodded", 0o600)
@@ -109,6 +112,8 @@ def test_what_others_put_on_an_object_survives_edits_chmod_and_rename(bucket: Bu
         assert {"colour": "blue", "x.y-z": "1"}.items() <= bucket.metadata(key).items(), key
     assert os.getxattr(root / "new name", "user.colour") == b"blue"
     assert bucket.body("edited") == b"<p>more"
+    assert bucket.metadata("new name")["file-mtime"] == f"{modified}ns", "LastModified is now, the time is not"
+    assert bucket.body("moved/marker/") == b"data in a marker"
 
 
 @pytest.mark.semantics("emptied-directory")

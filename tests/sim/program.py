@@ -230,7 +230,7 @@ class Run:
             assert (decoded.mode, decoded.uid, decoded.gid) == (TYPE_BITS[node.kind] | node.mode, node.uid, node.gid), (
                 key
             )
-            if node.kind != DIRECTORY and "file-mtime" in found.metadata:
+            if node.kind != DIRECTORY:
                 assert decoded.mtime_ns == node.mtime_ns, key
             assert xattrs_from_metadata(foreign) == node.xattrs, key
 

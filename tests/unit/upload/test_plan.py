@@ -46,6 +46,9 @@ def symlink(**changes):
 
 MARKER = Remote("d/", "etag-d", 0, 0, 1, 1)
 
+FULL_MARKER = replace(MARKER, size=9)
+FOUND = file(meta_revision=0, remote=replace(REMOTE, meta_revision=0))
+
 CASES = [
     ("nothing", file(), "a", Settled()),
     ("a new file", file(remote=None), "a", SendContent("a", ABSENT)),
@@ -53,6 +56,8 @@ CASES = [
     ("new bytes and name", file(content_revision=4), "b", SendContent("b", ABSENT)),
     ("a new name", file(), "b", Copy(REMOTE, "b", ABSENT, rewrite=False)),
     ("a new name, attributes unread", file(attributes_known=False), "b", Copy(REMOTE, "b", ABSENT, rewrite=False)),
+    ("a new name of an object as found", FOUND, "b", Copy(FOUND.remote, "b", ABSENT, rewrite=True)),
+    ("a new name of an object only listed", replace(FOUND, attributes_known=False), "b", Learn()),
     ("attributes", file(meta_revision=3), "a", Copy(REMOTE, "a", Condition(match="etag-a"), rewrite=True)),
     ("attributes and name", file(meta_revision=3), "b", Copy(REMOTE, "b", ABSENT, rewrite=True)),
     ("attributes over unread ones", file(meta_revision=3, attributes_known=False), "a", Learn()),
@@ -61,6 +66,12 @@ CASES = [
     ("a new directory", directory(), "d/", SendSmall("d/", b"", ABSENT)),
     ("a settled directory", directory(remote=MARKER), "d/", Settled()),
     ("a moved marker", directory(remote=MARKER), "e/", SendSmall("e/", b"", ABSENT)),
+    (
+        "a moved marker with data in it",
+        directory(remote=FULL_MARKER),
+        "e/",
+        Copy(FULL_MARKER, "e/", ABSENT, rewrite=False),
+    ),
     ("no marker wanted", directory(directory=Directory()), "d/", Settled()),
     ("a renamed directory", directory(directory=Directory(children_unsettled=True)), "e/", VisitChildren()),
     ("the root of a bucket", directory(ino=1, parent=0), "", Settled()),
