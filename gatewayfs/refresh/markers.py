@@ -18,7 +18,9 @@ def found(applier: Applier, walk: ListingPass, row: ListedObject, mark: int) -> 
     walk.marker_seen = True
     with applier.change() as (tx, news):
         inode = applier.directory(tx, walk)
-        if applier.own.changed(row.key, mark) or inode.dirty_since_ns:
+        # A directory that is being moved before anybody looked at its marker has to take it along.
+        unasked = inode.remote is None and not inode.attributes_known
+        if applier.own.changed(row.key, mark) or (inode.dirty_since_ns and not unasked):
             return
         if inode.remote is None:
             if applier.motion.view(tx, mark).moves(row.key):

@@ -214,3 +214,33 @@ def test_a_replaced_object_costs_a_reader_one_error_and_nobody_else_anything(tmp
             await files.release(number)
 
     in_a_world(tmp_path, body)
+
+
+@pytest.mark.semantics("rename-directory")
+def test_a_tree_nobody_has_listed_moves_with_its_markers_and_their_data(tmp_path: Path) -> None:
+    async def body(world: World) -> None:
+        directory = {"file-permissions": "0040700", "file-owner": "7", "colour": "blue"}
+        objects = {
+            "top/": b"",
+            "top/empty/": b"",
+            "top/x/": b"",
+            "top/x/y/": b"data",
+            "top/x/y/f": b"f",
+            "top/i/g": b"g",
+        }
+        for key, data in objects.items():
+            world.bucket.foreign_put(key, data, directory if key.endswith("/") else {})
+        await world.fs.renaming.rename(ROOT_INO, b"top", ROOT_INO, b"new", no_replace=False, exchange=False)
+        await world.drain()
+        stored = world.bucket.raw
+        assert {key: found.data for key, found in stored.items()} == {
+            key.replace("top/", "new/", 1): data for key, data in objects.items()
+        }
+        for key in ("new/", "new/empty/", "new/x/", "new/x/y/"):
+            assert directory.items() <= stored[key].metadata.items(), key
+        await world.refresh.refresh(["/"], recursive=True)
+        assert list(await world.entries(ROOT_INO)) == [b"new"]
+        inode = await world.fs.names.lookup((await world.entries(ROOT_INO))[b"new"].ino, b"empty")
+        assert (oct(inode.mode), inode.uid) == ("0o40700", 7)
+
+    in_a_world(tmp_path, body)
