@@ -37,8 +37,11 @@ die() { say "$*"; exit 1; }
 # ---------------------------------------------------------------------------------------------------- the host's half
 
 in_root() {
+    # The servers outlive this script: a FUSE mount that happens to be there now must not live on in their namespace
+    # after it was unmounted everywhere else.
     # shellcheck disable=SC2016  # expanded by the inner shell
     unshare --mount --propagation private sh -c '
+        sed -n "s/^[^ ]* \([^ ]*\) fuse.*/\1/p" /proc/self/mounts | while read -r mounted; do umount -l "$mounted"; done
         mount -t proc proc "$1/proc" || exit 1
         root=$1; shift
         exec chroot "$root" /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C.UTF-8 \

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -55,6 +56,19 @@ def test_what_close_and_metadata_calls_acknowledged_survives_kill_9(gateway: Cal
     served.drain()
     assert served.bucket.keys() == ["dir/", "dir/renamed", "dir/small", "link"]
     assert served.bucket.body("dir/renamed") == large[:200_000]
+
+
+def test_umount_ends_the_gateway_although_a_container_has_a_copy_of_the_mount(
+    gateway: Callable[..., Gateway],
+) -> None:
+    served = gateway()
+    write_file(served.mount_dir / "f", b"content")
+    command = ["unshare", "--mount", "--propagation", "private", "sh", "-c", "echo apart; read line"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as container:
+        assert container.stdout is not None
+        assert container.stdout.readline() == b"apart\n"
+        served.umount()
+    assert served.bucket.body("f") == b"content"
 
 
 def status(found: os.stat_result) -> tuple[int, ...]:

@@ -1,8 +1,8 @@
 """A gateway without a bucket: registers, answers the control calls from a script, and "mounts" a tmpfs.
 
 Run as a program by test_verbs.py: ``fakegateway.py DIR SCRIPT``. SCRIPT is JSON: ``status``, ``drain`` (a list of
-progress frames and the result), ``mount`` (whether to mount), ``stubborn`` (do not end when unmounted). Prints
-"serving" when it does.
+progress frames and the result), ``mount`` (whether to mount), ``stubborn`` (do not end when unmounted),
+``deaf`` (nor when told to). Prints "serving" when it does.
 """
 
 import json
@@ -39,7 +39,8 @@ async def serve(place: Path, script: dict[str, Any]) -> None:
         return {"args": args, "listed": 3}
 
     async def end(args: dict[str, Any], progress: Progress) -> Mapping[str, Any]:
-        stop.set()
+        if not script.get("deaf"):
+            stop.set()
         return {}
 
     socket = registry.socket_path("fake")

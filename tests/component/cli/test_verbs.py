@@ -190,11 +190,22 @@ def test_umount_tells_a_gateway_whose_mount_was_detached_by_hand_to_stop(place: 
 
 
 @pytest.mark.mount
+def test_umount_ends_a_gateway_that_another_mount_namespace_keeps_alive(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(umount, "ALONE_S_MAX", 0.1)
+    process = start(mount=True, stubborn=True)
+    assert main(["umount", "fake"]) == 0
+    assert process.wait(1) == 0
+
+
+@pytest.mark.mount
 def test_umount_does_not_wait_for_ever(
     place: Path, start: Start, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(umount, "END_S_MAX", 0.1)
-    process = start(mount=True, stubborn=True)
+    monkeypatch.setattr(umount, "ALONE_S_MAX", 0.1)
+    monkeypatch.setattr(umount, "END_S_MAX", 1.0)
+    process = start(mount=True, stubborn=True, deaf=True)
     assert main(["umount", "fake"]) == 1
     assert f"is unmounted, but the gateway (pid {process.pid}) has not ended" in capsys.readouterr().err
 
