@@ -87,7 +87,7 @@ class Operations(pyfuse3.Operations):
     async def mknod(
         self, parent: int, name: bytes, mode: int, rdev: int, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
-        return self._entry(await self._fs.names.mknod(parent, name, mode, _caller(ctx)))
+        return self._entry(await self._fs.names.mknod(parent, name, mode, _caller(ctx), rdev))
 
     @guarded
     async def symlink(

@@ -149,6 +149,7 @@ def with_attributes(inode: Inode, info: ObjectInfo, defaults: ShareDefaults) -> 
         mtime_ns=decoded.mtime_ns,
         atime_ns=decoded.mtime_ns if decoded.atime_ns is None else decoded.atime_ns,
         btime_ns=inode.btime_ns if decoded.btime_ns is None else decoded.btime_ns,
+        rdev=decoded.rdev,
         foreign=foreign or None,
         headers=_headers(info.headers),
         attributes_known=True,

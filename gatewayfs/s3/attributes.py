@@ -6,6 +6,7 @@ keys that AWS S3 File Gateway, DataSync, FSx for Lustre and S3 Files share, so t
     file-owner, file-group      decimal
     file-permissions            octal st_mode with type bits: 0100644, 0040755, 0120777
     file-mtime, -atime, -btime  nanoseconds since 1970 with the suffix "ns" (a number without it is milliseconds)
+    file-rdev                   major:minor of a device node, decimal; ours alone, the others have no device nodes
     user-agent                  who wrote the object last
 
 Metadata of an object falls into three heaps:
@@ -22,6 +23,7 @@ attribute (the share's default stands in), never an exception. Other tools' dial
 further rows of ``READERS``.
 """
 
+import os
 import re
 import stat
 from collections.abc import Callable, Iterable, Mapping
@@ -38,18 +40,34 @@ TIME_NS_MIN = -(1 << 63)
 NS_PER_MS = 1_000_000
 
 OWN_KEYS = frozenset(
-    {"file-owner", "file-group", "file-permissions", "file-mtime", "file-atime", "file-btime", "user-agent"}
+    {
+        "file-owner",
+        "file-group",
+        "file-permissions",
+        "file-mtime",
+        "file-atime",
+        "file-btime",
+        "file-rdev",
+        "user-agent",
+    }
 )
 _DECIMAL = re.compile(r"[0-9]{1,10}")
 _OCTAL = re.compile(r"[0-7]{1,8}")
+_DEVICE = re.compile(r"([0-9]{1,4}):([0-9]{1,7})")
 _TIME = re.compile(r"(-?[0-9]{1,19})(ns)?")
 
 _TYPES_FROM_METADATA = frozenset({stat.S_IFLNK, stat.S_IFIFO, stat.S_IFSOCK})
+DEVICE_TYPES = frozenset({stat.S_IFCHR, stat.S_IFBLK})
+
+MAJOR_MAX = (1 << 12) - 1
+MINOR_MAX = (1 << 20) - 1
+"""Linux: a dev_t of 12 and 20 bits."""
 
 
 @dataclass(frozen=True, slots=True)
 class PosixAttributes:
-    """What POSIX knows about a file and metadata can hold. ``mode`` is the full st_mode, type bits included."""
+    """What POSIX knows about a file and metadata can hold. ``mode`` is the full st_mode, type bits included; ``rdev``
+    is 0 for anything but a device node."""
 
     mode: int
     uid: int
@@ -57,6 +75,7 @@ class PosixAttributes:
     mtime_ns: int
     atime_ns: int | None = None
     btime_ns: int | None = None
+    rdev: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +106,7 @@ class Reading:
     mtime_ns: int | None = None
     atime_ns: int | None = None
     btime_ns: int | None = None
+    rdev: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +125,7 @@ def _read_file_gateway(metadata: Mapping[str, str]) -> Reading:
         mtime_ns=_parse_time(metadata.get("file-mtime")),
         atime_ns=_parse_time(metadata.get("file-atime")),
         btime_ns=_parse_time(metadata.get("file-btime")),
+        rdev=_parse_device(metadata.get("file-rdev")),
     )
 
 
@@ -128,6 +149,8 @@ def encode(attributes: PosixAttributes) -> dict[str, str]:
         metadata["file-atime"] = f"{attributes.atime_ns}ns"
     if attributes.btime_ns is not None:
         metadata["file-btime"] = f"{attributes.btime_ns}ns"
+    if stat.S_IFMT(attributes.mode) in DEVICE_TYPES:
+        metadata["file-rdev"] = f"{os.major(attributes.rdev)}:{os.minor(attributes.rdev)}"
     return metadata
 
 
@@ -151,13 +174,15 @@ def decode(
     reading = _merge(reader.read(lowered) for reader in READERS)
     default_mode = defaults.directory_mode if key_is_directory else defaults.file_mode
     mode = default_mode if reading.mode is None else reading.mode
+    kind = _file_type(mode, key_is_directory, reading.rdev is not None)
     attributes = PosixAttributes(
-        mode=_file_type(mode, key_is_directory) | stat.S_IMODE(mode),
+        mode=kind | stat.S_IMODE(mode),
         uid=defaults.uid if reading.uid is None else reading.uid,
         gid=defaults.gid if reading.gid is None else reading.gid,
         mtime_ns=last_modified_ns if reading.mtime_ns is None else reading.mtime_ns,
         atime_ns=reading.atime_ns,
         btime_ns=reading.btime_ns,
+        rdev=(reading.rdev or 0) if kind in DEVICE_TYPES else 0,
     )
     given = frozenset(name for name in Reading.__slots__ if getattr(reading, name) is not None)
     return Decoded(attributes, given)
@@ -172,11 +197,12 @@ def _merge(readings: Iterable[Reading]) -> Reading:
     return Reading(**merged)
 
 
-def _file_type(mode: int, key_is_directory: bool) -> int:
+def _file_type(mode: int, key_is_directory: bool, device_named: bool) -> int:
     if key_is_directory:
         return stat.S_IFDIR
     kind = stat.S_IFMT(mode)
-    return kind if kind in _TYPES_FROM_METADATA else stat.S_IFREG
+    sensible = kind in _TYPES_FROM_METADATA or (kind in DEVICE_TYPES and device_named)
+    return kind if sensible else stat.S_IFREG
 
 
 def _parse_octal(text: str | None) -> int | None:
@@ -191,6 +217,13 @@ def _parse_id(text: str | None) -> int | None:
         return None
     value = int(text)
     return value if value <= UID_MAX else None
+
+
+def _parse_device(text: str | None) -> int | None:
+    match = _DEVICE.fullmatch(text.strip()) if text is not None else None
+    if match is None or int(match[1]) > MAJOR_MAX or int(match[2]) > MINOR_MAX:
+        return None
+    return os.makedev(int(match[1]), int(match[2]))
 
 
 def _parse_time(text: str | None) -> int | None:

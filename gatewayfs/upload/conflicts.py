@@ -275,6 +275,7 @@ def their_attributes(ctx: Context, info: ObjectInfo) -> dict[str, int]:
         "mtime_ns": found.mtime_ns,
         "atime_ns": found.mtime_ns if found.atime_ns is None else found.atime_ns,
         "btime_ns": found.btime_ns or 0,
+        "rdev": found.rdev,
     }
 
 

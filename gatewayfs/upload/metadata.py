@@ -26,7 +26,7 @@ def object_metadata(inode: Inode) -> dict[str, str]:
     """
     foreign = inode.foreign or {}
     for atime, btime in ((inode.atime_ns, inode.btime_ns or None), (inode.atime_ns, None), (None, None)):
-        attributes = PosixAttributes(inode.mode, inode.uid, inode.gid, inode.mtime_ns, atime, btime)
+        attributes = PosixAttributes(inode.mode, inode.uid, inode.gid, inode.mtime_ns, atime, btime, inode.rdev)
         metadata = {**foreign, **encode(attributes)}
         if metadata_size_bytes(metadata) <= METADATA_BYTES_MAX:
             break

@@ -150,6 +150,7 @@ def posix_attributes(inode: Inode) -> PosixAttributes:
         mtime_ns=inode.mtime_ns,
         atime_ns=inode.atime_ns,
         btime_ns=inode.btime_ns or None,
+        rdev=inode.rdev,
     )
 
 

@@ -9,13 +9,12 @@ from gatewayfs.errors import (
     IsADirectory,
     NameTooLong,
     NotADirectory,
-    NotPermitted,
 )
 from gatewayfs.meta.schema import Inode
 from gatewayfs.meta.transaction import Transaction
 from gatewayfs.runtime.failpoints import failpoint, register
 from gatewayfs.types import ROOT_INO, SYMLINK_BYTES_MAX
-from gatewayfs.vfs.share import Caller, Share, is_special, new_directory
+from gatewayfs.vfs.share import Caller, Share, is_device, is_special, new_directory
 
 _BEFORE_MKDIR = register("vfs.mkdir.before", "nothing of the new directory")
 
@@ -45,11 +44,11 @@ class Namespace:
         failpoint(_BEFORE_MKDIR)
         return await self._make(parent, name, stat.S_IFDIR | stat.S_IMODE(mode), caller)
 
-    async def mknod(self, parent: int, name: bytes, mode: int, caller: Caller) -> Inode:
-        """Make a regular file, fifo or socket. Raises NotPermitted for devices: an object cannot be one."""
+    async def mknod(self, parent: int, name: bytes, mode: int, caller: Caller, rdev: int = 0) -> Inode:
+        """Make a regular file, fifo, socket or device node. Raises InvalidArgument for any other type."""
         if not (stat.S_ISREG(mode) or is_special(mode)):
-            raise NotPermitted("device nodes cannot be objects")
-        return await self._make(parent, name, mode, caller)
+            raise InvalidArgument("mknod makes no such type of file")
+        return await self._make(parent, name, mode, caller, rdev=rdev if is_device(mode) else 0)
 
     async def symlink(self, parent: int, name: bytes, target: bytes, caller: Caller) -> Inode:
         """Make a symlink: an object whose data is the target. Raises NameTooLong beyond 4080 bytes."""
@@ -94,7 +93,9 @@ class Namespace:
             if entries:
                 raise DirectoryNotEmpty(inode.name.decode(errors="replace"))
 
-    async def _make(self, parent: int, name: bytes, mode: int, caller: Caller, target: bytes | None = None) -> Inode:
+    async def _make(
+        self, parent: int, name: bytes, mode: int, caller: Caller, target: bytes | None = None, rdev: int = 0
+    ) -> Inode:
         share = self._share
         if await share.find(parent, name) is not None:
             raise EntryExists(name.decode(errors="replace"))
@@ -104,13 +105,13 @@ class Namespace:
             # A listing brought it while the directory's attributes were asked for.
             raise EntryExists(name.decode(errors="replace"))
         with share.meta.transaction() as tx:
-            inode = self._born(tx, directory, name, mode, caller, target)
+            inode = self._born(tx, directory, name, mode, caller, target, rdev)
             share.changed_entries(tx, parent, inode.ctime_ns)
         share.notice(inode.ino)
         return inode
 
     def _born(
-        self, tx: Transaction, directory: Inode, name: bytes, mode: int, caller: Caller, target: bytes | None
+        self, tx: Transaction, directory: Inode, name: bytes, mode: int, caller: Caller, target: bytes | None, rdev: int
     ) -> Inode:
         now = self._share.clock.time_ns()
         gid = caller.gid
@@ -133,6 +134,7 @@ class Namespace:
             dirty_since_ns=now,
             directory=new_directory() if stat.S_ISDIR(mode) else None,
             target=target,
+            rdev=rdev,
         )
         tx.put(inode)
         return inode

@@ -146,4 +146,9 @@ def new_directory() -> Directory:
 
 def is_special(mode: int) -> bool:
     """True for the node types mknod may make besides regular files."""
-    return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
+    return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or is_device(mode)
+
+
+def is_device(mode: int) -> bool:
+    """True for nodes that have a device number."""
+    return stat.S_ISCHR(mode) or stat.S_ISBLK(mode)

@@ -2,12 +2,15 @@
 
 import errno
 import os
+import shutil
 import socket
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tests.support.gateway import Gateway
 from tests.support.syscalls import acting_as, fails, write_file
 
 
@@ -261,10 +264,24 @@ def test_fifos_and_sockets_work(work: Path) -> None:
 
 
 @pytest.mark.semantics("special-files")
-def test_device_nodes_are_refused_with_eperm(work: Path) -> None:
-    for kind in (stat.S_IFCHR, stat.S_IFBLK):
-        with fails(errno.EPERM):
-            os.mknod(work / "device", kind | 0o600, os.makedev(1, 3))
+def test_device_nodes_are_kept_but_have_no_power(gateway: Callable[..., Gateway]) -> None:
+    served = gateway()
+    work = served.mount_dir
+    os.mknod(work / "null", stat.S_IFCHR | 0o666, os.makedev(1, 3))
+    os.mknod(work / "disk", stat.S_IFBLK | 0o600, os.makedev(259, 70_000))
+    with fails(errno.EACCES):
+        os.open(work / "null", os.O_RDONLY)
+    served.drain()
+    assert served.bucket.metadata("disk")["file-rdev"] == "259:70000"
+    served.umount()
+    shutil.rmtree(served.cache_dir)
+    served.start()
+    found = {name: (work / name).lstat() for name in ("null", "disk")}
+    assert (found["null"].st_mode, found["null"].st_rdev) == (stat.S_IFCHR | 0o644, os.makedev(1, 3))
+    assert (found["disk"].st_mode, found["disk"].st_rdev) == (stat.S_IFBLK | 0o600, os.makedev(259, 70_000))
+
+
+def test_mknod_makes_regular_files(work: Path) -> None:
     os.mknod(work / "plain", stat.S_IFREG | 0o600)
     assert (work / "plain").read_bytes() == b""
 

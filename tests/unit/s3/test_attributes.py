@@ -1,6 +1,7 @@
 """The attribute codec: lossless for what we write, unshakable by what others wrote."""
 
 import base64
+import os
 import stat
 
 import pytest
@@ -120,6 +121,20 @@ def test_permissions_are_octal_with_or_without_type_bits(text: str, mode: int) -
 @pytest.mark.parametrize("text", ["0040700", "700", "0120700", "0100700"])
 def test_a_key_with_a_slash_is_a_directory_whatever_its_metadata_says(text: str) -> None:
     assert decode_file({"file-permissions": text}, directory=True).mode == stat.S_IFDIR | 0o700
+
+
+def test_a_device_node_has_its_number_in_a_key_of_its_own() -> None:
+    disk = PosixAttributes(stat.S_IFBLK | 0o660, 0, 6, 5, rdev=os.makedev(259, 1_000_000))
+    metadata = encode(disk)
+    assert (metadata["file-permissions"], metadata["file-rdev"]) == ("0060660", "259:1000000")
+    assert decode_file(metadata) == disk
+    assert "file-rdev" not in encode(PosixAttributes(stat.S_IFREG | 0o600, 0, 0, 0, rdev=5))
+
+
+@pytest.mark.parametrize("text", [None, "8,0", "8", "4096:0", "0:1048576", "-1:0", ":", "9" * 50 + ":1"])
+def test_a_device_without_a_sensible_number_is_a_file(text: str | None) -> None:
+    decoded = decode_file({"file-permissions": "0020644"} | ({"file-rdev": text} if text is not None else {}))
+    assert (decoded.mode, decoded.rdev) == (stat.S_IFREG | 0o644, 0)
 
 
 def test_times_without_suffix_are_milliseconds() -> None:
