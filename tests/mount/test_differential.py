@@ -1,6 +1,7 @@
 """The same random operations on the mount and in a local directory, then the same trees, and the same in the bucket.
 
-What Linux's own file system answers is the oracle, errno by errno. Operations are chosen by a seeded generator from
+What Linux's own file system answers is the oracle, errno by errno, for root and for others with and without rights.
+Operations are chosen by a seeded generator from
 what is there and what is not; a failure names the seed and the operation, and ``GATEWAYFS_DIFFERENTIAL_SEED=n`` runs
 that seed alone. Known deviations are not asked for (hard links) or not compared (access times; sizes, blocks and inode
 numbers of directories).
@@ -10,7 +11,9 @@ import errno
 import os
 import random
 import stat
-from collections.abc import Callable
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,13 +21,14 @@ import pytest
 
 from tests.support.bucketcompare import compare_with_bucket
 from tests.support.gateway import Gateway
-from tests.support.syscalls import RENAME_EXCHANGE, RENAME_NOREPLACE, renameat2
+from tests.support.syscalls import RENAME_EXCHANGE, RENAME_NOREPLACE, acting_as, renameat2
 
 SEEDS = [int(seed) for seed in os.environ.get("GATEWAYFS_DIFFERENTIAL_SEED", "1 2 3").split()]
 OPERATIONS = int(os.environ.get("GATEWAYFS_DIFFERENTIAL_OPERATIONS", "600"))
 
 NAMES = ["a", "b", "c", "d", "é", "with blank", "x" * 255]
 DEPTH_MAX = 4
+CALLERS = [(0, 0, ()), (1001, 1001, (2002,)), (1002, 2002, ())]
 SIZES = [0, 1, 100, 4096, 65_536, 65_537, 200_000]
 
 
@@ -98,7 +102,7 @@ class Chooser:
         return Operation(f"read {path}", lambda root: read(root / path))
 
     def op_mkdir(self) -> Operation:
-        path, mode = self.new_path(), self.rng.choice([0o700, 0o755, 0o2775])
+        path, mode = self.new_path(), self.rng.choice([0o700, 0o755, 0o777, 0o1777, 0o2775])
         return Operation(f"mkdir {path} {mode:o}", lambda root: os.mkdir(root / path, mode))
 
     def op_symlink(self) -> Operation:
@@ -112,6 +116,10 @@ class Chooser:
     def op_mkfifo(self) -> Operation:
         path = self.new_path()
         return Operation(f"mkfifo {path}", lambda root: os.mkfifo(root / path, 0o640))
+
+    def op_mknod(self) -> Operation:
+        path, kind = self.new_path(), self.rng.choice([stat.S_IFCHR, stat.S_IFBLK, stat.S_IFSOCK, stat.S_IFREG])
+        return Operation(f"mknod {path} {kind:o}", lambda root: os.mknod(root / path, kind | 0o664, os.makedev(7, 300)))
 
     def op_unlink(self) -> Operation:
         path = self.some_path()
@@ -130,7 +138,7 @@ class Chooser:
         return Operation(f"renameat2 {old} -> {new} {flag}", lambda root: renameat2(root / old, root / new, flag))
 
     def op_chmod(self) -> Operation:
-        path, mode = self.some_path(), self.rng.choice([0o000, 0o640, 0o4755, 0o1777])
+        path, mode = self.some_path(), self.rng.choice([0o000, 0o640, 0o4755, 0o6777, 0o2666, 0o1777])
         return Operation(f"chmod {path} {mode:o}", lambda root: os.chmod(root / path, mode))
 
     def op_chown(self) -> Operation:
@@ -224,7 +232,7 @@ def outcome(operation: Operation, root: Path) -> object:
 def status(path: Path) -> tuple[int, ...]:
     found = path.lstat()
     size = 0 if stat.S_ISDIR(found.st_mode) else found.st_size
-    return found.st_mtime_ns, found.st_mode, found.st_uid, found.st_gid, size, found.st_nlink
+    return found.st_mtime_ns, found.st_mode, found.st_uid, found.st_gid, size, found.st_nlink, found.st_rdev
 
 
 def tree(root: Path) -> dict[str, tuple[object, ...]]:
@@ -245,21 +253,37 @@ def tree(root: Path) -> dict[str, tuple[object, ...]]:
     return found
 
 
+@pytest.fixture
+def open_directory() -> Iterator[Path]:
+    """A local directory that others than root get into (pytest's own are for nobody else), "nodev" as the mount is."""
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as directory:
+        Path(directory).chmod(0o755)
+        subprocess.run(["mount", "--bind", directory, directory], check=True)
+        try:
+            subprocess.run(["mount", "-o", "remount,bind,nodev", directory], check=True)
+            yield Path(directory)
+        finally:
+            subprocess.run(["umount", "-l", directory], check=True)
+
+
 @pytest.mark.semantics("object-per-file", "object-metadata")
 @pytest.mark.parametrize("seed", SEEDS)
 def test_the_mount_and_a_local_directory_answer_alike_and_the_bucket_agrees(
-    seed: int, mounted: Gateway, work: Path, tmp_path: Path
+    seed: int, mounted: Gateway, work: Path, open_directory: Path
 ) -> None:
-    os.umask(0o022)
+    os.umask(0o002)
     # One level down: symlinks to "../b" lead outside the tree, and must not meet those of another seed.
-    local, work = tmp_path / "tree", work / "tree"
+    local, work = open_directory / "tree", work / "tree"
     for root in (local, work):
-        root.mkdir(0o755)
+        root.mkdir()
+        root.chmod(0o777)
     chooser = Chooser(random.Random(seed), local)
     for number in range(OPERATIONS):
         operation = chooser.next()
-        here, there = outcome(operation, local), outcome(operation, work)
-        assert there == here, f"seed {seed}, operation {number}: {operation.text}"
+        uid, gid, groups = chooser.rng.choice(CALLERS)
+        with acting_as(uid, gid, groups):
+            here, there = outcome(operation, local), outcome(operation, work)
+        assert there == here, f"seed {seed}, operation {number} as {uid}: {operation.text}"
         if number % 100 == 99:
             assert tree(work) == tree(local), f"seed {seed}, after operation {number}"
         if number % 250 == 249:
