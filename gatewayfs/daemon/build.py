@@ -31,6 +31,7 @@ from gatewayfs.s3.attributes import ShareDefaults
 from gatewayfs.s3.boto import resolve
 from gatewayfs.s3.capabilities import probe
 from gatewayfs.s3.client import HttpObjectStore
+from gatewayfs.s3.gate import Gate, GatedStore
 from gatewayfs.s3.metered import MeteredStore
 from gatewayfs.s3.retrying import RetryingStore
 from gatewayfs.s3.store import Capabilities
@@ -116,7 +117,10 @@ def build(
     """Wire everything above the records and the store."""
     clock = SystemClock()
     rng = generator()
-    store = MeteredStore(RetryingStore(http, rng.random), clock)
+    settings = _upload_settings(config)
+    gate = Gate(settings.retry_s_max, rng)
+    # The gate inside the retries: while it is closed they cost nothing.
+    store = MeteredStore(RetryingStore(GatedStore(http, gate, clock, config.share.prefix), rng.random), clock)
     notifier = KernelNotifier(Offload(1))
     cache = ContentCache(
         config.cache.directory,
@@ -144,13 +148,9 @@ def build(
         cache=cache,
         clock=clock,
         rng=rng,
-        settings=_upload_settings(config),
-        hooks=UploadHooks(
-            ensure_listed=refresh.ensure_listed,
-            flush_live=late.flush_live,
-            kernel=notifier,
-            event=log_event,
-        ),
+        gate=gate,
+        settings=settings,
+        hooks=UploadHooks(refresh.ensure_listed, late.flush_live, notifier, log_event),
         capabilities=stored_capabilities(meta),
     )
     filesystem = Filesystem(

@@ -25,10 +25,10 @@ from gatewayfs.errors import (
 )
 from gatewayfs.meta.env import MetaStore
 from gatewayfs.runtime.clock import Clock
+from gatewayfs.s3.gate import Gate
 from gatewayfs.s3.store import Capabilities, ObjectInfo, ObjectStore
 from gatewayfs.types import ObjectKey
 from gatewayfs.upload.entries import Target
-from gatewayfs.upload.gate import Gate
 from gatewayfs.upload.settings import UploadHooks, UploadSettings
 from gatewayfs.upload.status import Counters
 
@@ -148,9 +148,9 @@ class Context:
         except (StoreUnreachable, CredentialsRejected, BucketNotFound, BodyChanged):
             raise
         except StoreError:
-            self.gate.answered()
+            self.gate.answered(self.clock.monotonic())
             raise
-        self.gate.answered()
+        self.gate.answered(self.clock.monotonic())
         return result
 
     async def secure(self) -> None:

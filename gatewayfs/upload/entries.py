@@ -7,7 +7,7 @@ BLOCKED   until a key is free or another inode has been looked at
 """
 
 from dataclasses import dataclass
-from enum import Enum
+from enum import Enum, IntEnum
 
 Target = int | str
 """An inode number, or the key of a doomed object."""
@@ -22,13 +22,26 @@ class State(Enum):
     BLOCKED = "blocked"
 
 
+class Lane(IntEnum):
+    """Which workers an entry may have. Each kind has its own, so that none waits for another."""
+
+    SMALL = 0
+    """One request: files of one part, copies, deletions, looks."""
+    BIG = 1
+    """Several parts: seconds to minutes."""
+    HUGE = 2
+    """Hours, perhaps: several of these must not hold up what takes minutes."""
+
+
 @dataclass(slots=True, eq=False)
 class Entry:
     """One thing to look at. Times are seconds of trio's clock."""
 
     target: Target
+    age_s: float
+    """Since when it waits: its place in its lane. Nothing but arriving in the bucket ends it."""
     first_s: float
-    """When the change that is still to be uploaded was first noticed."""
+    """The first change that is still to be uploaded: with it the longest settle time begins."""
     last_s: float
     not_before_s: float = 0.0
     """Back-off: news cannot shorten it."""
@@ -41,13 +54,14 @@ class Entry:
     """Skips settle times: a drain, or somebody waits for it."""
     again: bool = False
     """News arrived while a worker had it."""
-    big: bool = False
+    lane: Lane = Lane.SMALL
     attempts: int = 0
     parked: bool = False
     error: str = ""
     blocked_on: Target | None = None
     ticket: int = 0
     ready_ticket: int = 0
-    size_bytes: int = 0
     taken_s: float = 0.0
+    unanswered_s: float = 0.0
+    """When a request for it last found no store; 0: the store answered since."""
     doing: str = ""

@@ -3,25 +3,36 @@
 An entry is an inode number (something may differ from the bucket) or an object key (a doomed object). The records in
 ``meta`` are the durable queue; this is the order in memory, rebuilt from them at start.
 
-Two lanes: files of more than one part are ``big`` and have workers of their own, so they cannot starve small ones, nor
-the other way round. News about an entry somebody is working on is remembered and makes it ready again afterwards.
+Nobody waits for ever while later ones go:
+
+    lanes      small, big and huge entries have workers of their own, so none of them can take all
+    age        in a lane the oldest goes first, and an entry keeps its age whatever happens to it until it has arrived:
+               put back, blocked, failed, or changed while it was being sent. So whoever comes later comes after it
+    deadline   a file that never rests is due ``settle_max_s`` after its first change; what is blocked looks again by
+               itself; back-offs and parking have longest times
+
+News about an entry somebody is working on is remembered and makes it ready again afterwards.
 
 Moving a due time later costs nothing: the heap keeps the earlier time and the entry is weighed again when it pops.
 """
 
 import heapq
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from gatewayfs.upload.entries import Entry, State, Target
+from gatewayfs.upload.entries import Entry, Lane, State, Target
 
 BLOCKED_CHECK_S = 300.0
 """A blocked entry looks again after this even if nobody called it: an oversight may cost minutes, never an upload."""
 
 
+ADVANCE_MAX = 1000
+"""Entries made ready at a time, some milliseconds: after a restart a million may be due at once."""
+
+
 @dataclass(slots=True)
-class _Lane:
+class _Queue:
     workers: int
     busy: int = 0
     ready: list[tuple[float, int, Entry]] = field(default_factory=list)
@@ -32,8 +43,8 @@ class Schedule:
 
     Args:
         settle_s, settle_max_s: see ``UploadSettings``.
-        workers, big_workers: entries a lane lets be taken at a time.
-        is_big: whether an entry belongs to the lane of big files; asked when it becomes due.
+        workers: entries of each lane that may be taken at a time.
+        lane_of: which lane an entry belongs to; asked when it becomes due.
         is_open: whether a file is open for writing; asked when it becomes due.
     """
 
@@ -42,18 +53,17 @@ class Schedule:
         *,
         settle_s: float,
         settle_max_s: float,
-        workers: int,
-        big_workers: int,
-        is_big: Callable[[Target], bool],
+        workers: Mapping[Lane, int],
+        lane_of: Callable[[Target], Lane],
         is_open: Callable[[Target], bool],
     ) -> None:
         self._settle_s = settle_s
         self._settle_max_s = settle_max_s
-        self._is_big = is_big
+        self._lane_of = lane_of
         self._is_open = is_open
         self._entries: dict[Target, Entry] = {}
         self._due: list[tuple[float, int, Entry]] = []
-        self._lanes = {False: _Lane(workers), True: _Lane(big_workers)}
+        self._lanes = {lane: _Queue(workers[lane]) for lane in Lane}
         self._blocked: dict[Target, set[Target]] = {}
         self._tickets = itertools.count(1)
         self.overlooked = 0
@@ -78,7 +88,7 @@ class Schedule:
     @property
     def taken_count(self) -> int:
         """Entries in workers' hands."""
-        return sum(lane.busy for lane in self._lanes.values())
+        return sum(queue.busy for queue in self._lanes.values())
 
     # ------------------------------------------------------------------ news
 
@@ -87,7 +97,7 @@ class Schedule:
         entry = self._entries.get(target)
         if entry is None:
             first = now_s if first_s is None else first_s
-            entry = self._entries[target] = Entry(target, first, now_s if first_s is None else first_s)
+            entry = self._entries[target] = Entry(target, first, first, first)
             self._push(entry, self._wanted_s(entry))
             return entry
         entry.last_s, entry.pause_s = max(entry.last_s, now_s), 0.0
@@ -148,8 +158,10 @@ class Schedule:
         return self._due[0][0] if self._due else float("inf")
 
     def advance(self, now_s: float) -> None:
-        """Make ready what is due."""
-        while self.next_due_s() <= now_s:
+        """Make ready what is due, the first ``ADVANCE_MAX`` of it: ``next_due_s`` tells whether there is more."""
+        for _ in range(ADVANCE_MAX):
+            if self.next_due_s() > now_s:
+                return
             entry = heapq.heappop(self._due)[2]
             entry.heap_s = float("inf")
             if entry.state is State.BLOCKED:
@@ -162,21 +174,15 @@ class Schedule:
             else:
                 self._make_ready(entry)
 
-    def take(self, now_s: float, *, any_lane_limit: int | None = None) -> Entry | None:
-        """The oldest ready entry of a lane with a free worker, now taken; None when there is none.
-
-        Args:
-            any_lane_limit: with a limit, at most that many entries may be taken over both lanes (a probe).
-        """
-        if any_lane_limit is not None and self.taken_count >= any_lane_limit:
-            return None
-        for big, lane in self._lanes.items():
-            while lane.ready and lane.busy < lane.workers:
-                _, ticket, entry = heapq.heappop(lane.ready)
-                if entry.state is not State.READY or entry.ready_ticket != ticket or entry.big is not big:
+    def take(self, now_s: float) -> Entry | None:
+        """The oldest ready entry of a lane with a free worker, now taken; None when there is none."""
+        for queue in self._lanes.values():
+            while queue.ready and queue.busy < queue.workers:
+                _, ticket, entry = heapq.heappop(queue.ready)
+                if entry.state is not State.READY or entry.ready_ticket != ticket:
                     continue
                 entry.state, entry.again, entry.taken_s = State.TAKEN, False, now_s
-                lane.busy += 1
+                queue.busy += 1
                 return entry
         return None
 
@@ -185,16 +191,18 @@ class Schedule:
     def settled(self, entry: Entry, now_s: float) -> None:
         """Nothing is left to do, unless there was news meanwhile."""
         self._give_back(entry)
-        entry.attempts, entry.error, entry.parked = 0, "", False
+        entry.attempts, entry.error, entry.parked, entry.unanswered_s = 0, "", False, 0.0
         if entry.again:
-            entry.first_s = now_s
+            # What arrived was another change: this one begins now, and nobody has asked to hurry it.
+            entry.age_s = entry.first_s = now_s
+            entry.forced = False
             self._wait(entry, 0.0)
         else:
             del self._entries[entry.target]
         self.wake(entry.target)
 
     def later(self, entry: Entry, now_s: float, delay_s: float, *, settle: bool = False) -> None:
-        """Look again after ``delay_s``, or at news; with ``settle`` like after fresh news."""
+        """Look again after ``delay_s``, or at news; with ``settle`` when it has settled once more."""
         self._give_back(entry)
         if settle:
             entry.first_s = entry.last_s = now_s
@@ -262,13 +270,13 @@ class Schedule:
         return waits and entry.ticket == item[1] and entry.heap_s == item[0]
 
     def _make_ready(self, entry: Entry) -> None:
-        entry.state, entry.big, entry.heap_s = State.READY, self._is_big(entry.target), float("inf")
+        entry.state, entry.lane, entry.heap_s = State.READY, self._lane_of(entry.target), float("inf")
         entry.ready_ticket = next(self._tickets)
-        heapq.heappush(self._lanes[entry.big].ready, (entry.first_s, entry.ready_ticket, entry))
+        heapq.heappush(self._lanes[entry.lane].ready, (entry.age_s, entry.ready_ticket, entry))
 
     def _give_back(self, entry: Entry) -> None:
         assert entry.state is State.TAKEN, f"{entry} is in nobody's hands"
-        self._lanes[entry.big].busy -= 1
+        self._lanes[entry.lane].busy -= 1
         entry.state, entry.doing = State.WAITING, ""
 
     def _wait(self, entry: Entry, not_before_s: float) -> None:

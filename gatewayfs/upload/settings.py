@@ -5,7 +5,7 @@
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from gatewayfs.conflict import Policy
 from gatewayfs.runtime.kernel import Kernel
@@ -13,12 +13,6 @@ from gatewayfs.s3.attributes import ShareDefaults
 
 Event = Mapping[str, Any]
 """One thing that happened, for logs and notifications: ``event`` names it, ``key`` says where."""
-
-
-class Randomness(Protocol):
-    """The part of ``random.Random`` that jitter needs."""
-
-    def uniform(self, a: float, b: float, /) -> float: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +25,8 @@ class UploadSettings:
         part_bytes: part size of multipart uploads; files up to this size go in one PUT.
         workers: small files (and copies, deletes) under way at a time.
         big_workers: files of more than one part under way at a time; their parts run in parallel besides.
+        huge_workers: the same for files over ``huge_bytes``, which take long.
+        huge_bytes: see there. A gibibyte takes a minute and a half at 100 Mbit/s.
         parts_per_file: parts of one file under way at a time.
         inflight_bytes_max: bodies under way at a time, all files together.
         conflict_policy: who keeps the name when both sides changed.
@@ -49,6 +45,8 @@ class UploadSettings:
     part_bytes: int = 8 << 20
     workers: int = 16
     big_workers: int = 4
+    huge_workers: int = 2
+    huge_bytes: int = 1 << 30
     parts_per_file: int = 4
     inflight_bytes_max: int = 64 << 20
     conflict_policy: Policy = Policy.BUCKET_WINS

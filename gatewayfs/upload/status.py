@@ -4,7 +4,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from gatewayfs.meta.schema import Parked
-from gatewayfs.upload.gate import Unreachable
+from gatewayfs.s3.gate import Unreachable
 
 ERRORS_KEPT = 20
 

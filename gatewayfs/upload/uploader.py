@@ -5,9 +5,7 @@
 The records in ``meta`` are the truth: a dirty inode or a doomed key is work to do, whoever made it so, and ``run``
 finds it again after any crash. ``notice`` only says "look at this one", costs microseconds, and may be said too often.
 
-Failures of one entry cost that entry time, never another one: transient ones back off with jitter, permanent ones are
-parked with their reason, an unreachable store closes the gate for all with a single probe (``gate.py``). An exception
-nobody foresaw is logged with its traceback and backs off like the rest.
+Failures of one entry cost that entry time, never another one (``working.py``).
 """
 
 import logging
@@ -17,57 +15,31 @@ from trio import TASK_STATUS_IGNORED, TaskStatus
 
 from gatewayfs.cache.content import ContentCache
 from gatewayfs.errors import (
-    BucketNotFound,
-    CacheDiskFailed,
-    CorruptRecord,
-    CredentialsRejected,
-    GatewayError,
-    ObjectArchived,
-    RangeNotSatisfiable,
-    StoreAccessDenied,
     StoreError,
-    StoreRefused,
     StoreUnreachable,
 )
 from gatewayfs.meta.env import MetaStore
-from gatewayfs.meta.schema import Parked
 from gatewayfs.runtime.clock import Clock
+from gatewayfs.runtime.randomness import Randomness
+from gatewayfs.s3.gate import NO_STORE, Gate, probe
 from gatewayfs.s3.store import COPY_BYTES_MAX, Capabilities, ObjectStore
 from gatewayfs.upload.context import ByteBudget, Context, KeyLocks
 from gatewayfs.upload.draining import Drain
-from gatewayfs.upload.entries import Entry, Target
-from gatewayfs.upload.gate import Gate, backoff_s
+from gatewayfs.upload.entries import Lane, Target
 from gatewayfs.upload.plan import content_differs
-from gatewayfs.upload.reconcile import Blocked, Done, Later, Outcome, Reconciler
-from gatewayfs.upload.reporting import name_of, report
+from gatewayfs.upload.reconcile import Reconciler
+from gatewayfs.upload.reporting import report
 from gatewayfs.upload.schedule import Schedule
-from gatewayfs.upload.settings import Randomness, UploadHooks, UploadSettings
+from gatewayfs.upload.settings import UploadHooks, UploadSettings
 from gatewayfs.upload.status import (
     Counters,
     DrainReport,
-    ErrorNote,
-    ParkedEntry,
     Progress,
     UploadStatus,
 )
+from gatewayfs.upload.working import Worker
 
 log = logging.getLogger(__name__)
-
-NO_STORE = (StoreUnreachable, CredentialsRejected, BucketNotFound)
-"""The next entry would fail alike: close the gate."""
-
-PERMANENT = (
-    StoreAccessDenied,
-    ObjectArchived,
-    StoreRefused,
-    RangeNotSatisfiable,
-    CorruptRecord,
-    CacheDiskFailed,
-)
-"""Waiting does not help: park."""
-
-PARKED_FIRST_RETRY_S = 300.0
-"""A parked entry is tried again after this, then after twice as long, up to ``parked_retry_s``: rights get repaired."""
 
 LOAD_SLICE = 1000
 
@@ -78,6 +50,7 @@ class Uploader:
     Args:
         meta, store, cache, clock: the floors below.
         rng: jitter of back-offs.
+        gate: whether the store can be reached; shared with whoever else uses it.
         capabilities: what the store honours.
     """
 
@@ -89,6 +62,7 @@ class Uploader:
         cache: ContentCache,
         clock: Clock,
         rng: Randomness,
+        gate: Gate,
         settings: UploadSettings,
         hooks: UploadHooks,
         capabilities: Capabilities,
@@ -97,12 +71,17 @@ class Uploader:
         self._schedule = Schedule(
             settle_s=settings.settle_s,
             settle_max_s=settings.settle_max_s,
-            workers=settings.workers,
-            big_workers=settings.big_workers,
-            is_big=self._is_big,
+            workers={
+                Lane.SMALL: settings.workers,
+                Lane.BIG: settings.big_workers,
+                Lane.HUGE: settings.huge_workers,
+            },
+            lane_of=self._lane_of,
             is_open=lambda target: isinstance(target, int) and cache.writer_count(target) > 0,
         )
-        self._gate = Gate(settings.retry_s_max, rng)
+        self._gate = gate
+        gate.opened = lambda: self._wake.set()
+        self._probing = False
         self._counters = Counters()
         self._budget = ByteBudget(settings.inflight_bytes_max)
         self._drains: list[Drain] = []
@@ -126,7 +105,8 @@ class Uploader:
             unblock=self._unblock,
             doing=self._doing,
         )
-        self._reconciler = Reconciler(self._context, self._schedule.heard)
+        reconciler = Reconciler(self._context, self._schedule.heard)
+        self._worker = Worker(self._context, self._schedule, reconciler, rng, self._drains, lambda: self._wake.set())
 
     def __repr__(self) -> str:
         return f"<Uploader {self._schedule!r} {self._gate!r}>"
@@ -201,69 +181,30 @@ class Uploader:
         now_s = self._clock.monotonic()
         self._schedule.advance(now_s)
         closed = self._gate.closed is not None
-        probing_s = self._gate.probe_at_s if closed else now_s
-        if not self._settings.read_only and now_s >= probing_s:
-            while (entry := self._schedule.take(now_s, any_lane_limit=1 if closed else None)) is not None:
-                nursery.start_soon(self._work, entry)
+        if closed and now_s >= self._gate.probe_at_s and not self._probing:
+            self._probing = True
+            nursery.start_soon(self._probe)
+        while not closed and not self._settings.read_only and (entry := self._schedule.take(now_s)) is not None:
+            nursery.start_soon(self._worker.work, entry)
         self._sleeps_until_s = self._schedule.next_due_s()
-        if closed and probing_s > now_s:
-            self._sleeps_until_s = min(self._sleeps_until_s, probing_s)
+        if closed and not self._probing:
+            self._sleeps_until_s = min(self._sleeps_until_s, self._gate.probe_at_s)
         return max(0.0, self._sleeps_until_s - now_s)
 
-    async def _work(self, entry: Entry) -> None:
-        target = entry.target
+    async def _probe(self) -> None:
+        """Ask whether the store is back; any answer opens the gate."""
         try:
-            outcome = await self._reconciler.examine(target)
+            await self._context.call(probe(self._context.store, self._meta.prefix))
         except NO_STORE as problem:
-            self._gate.unanswered(self._clock.monotonic(), self._clock.time_ns(), str(problem))
-            self._note_error(target, problem)
-            self._schedule.put_back(entry)
-        except PERMANENT as problem:
-            self._park(entry, problem)
-        except GatewayError as problem:
-            self._note_error(target, problem)
-            self._back_off(entry, problem)
+            self._gate.unanswered(self._clock.monotonic(), self._clock.time_ns(), problem)
+        except StoreError as problem:
+            log.debug("the store is back, if only to say: %s", problem)
         except Exception as problem:
-            log.exception("unexpected error while uploading %s; will be tried again", name_of(self._meta, target))
-            self._note_error(target, problem)
-            self._back_off(entry, problem)
-        else:
-            self._came_back(entry, outcome)
-        for drain in list(self._drains):
-            drain.looked_at(target)
-        self._wake.set()
-
-    def _came_back(self, entry: Entry, outcome: Outcome) -> None:
-        now_s = self._clock.monotonic()
-        match outcome:
-            case Done():
-                self._schedule.settled(entry, now_s)
-            case Blocked(on):
-                if on in self._schedule or (isinstance(on, str) and on in self._context.keys):
-                    self._schedule.block(entry, on, now_s)
-                else:
-                    self._schedule.put_back(entry)
-            case Later(delay_s, settle):
-                self._schedule.later(entry, now_s, delay_s, settle=settle)
-
-    def _back_off(self, entry: Entry, problem: BaseException) -> None:
-        delay_s = backoff_s(entry.attempts + 1, self._settings.retry_s_max, self._rng)
-        self._schedule.failed(entry, self._clock.monotonic(), delay_s, str(problem))
-
-    def _park(self, entry: Entry, problem: GatewayError) -> None:
-        target = entry.target
-        self._note_error(target, problem)
-        delay_s = min(self._settings.parked_retry_s, PARKED_FIRST_RETRY_S * 2.0 ** min(entry.attempts, 30))
-        code = problem.code if isinstance(problem, StoreError) else ""
-        parked = Parked(self._clock.time_ns(), str(problem), code or type(problem).__name__)
-        if isinstance(target, int) and self._meta.inode(target) is not None:
-            with self._meta.transaction() as tx:
-                tx.put_parked(target, parked)
-        self._schedule.parked(entry, self._clock.monotonic(), delay_s, str(problem))
-        if entry.parked:
-            log.warning("upload of %s is parked: %s", name_of(self._meta, target), problem)
-            for drain in list(self._drains):
-                drain.gave_up(ParkedEntry(target, name_of(self._meta, target), parked))
+            log.exception("unexpected error while asking whether the store is back")
+            self._gate.unanswered(self._clock.monotonic(), self._clock.time_ns(), StoreUnreachable(repr(problem)))
+        finally:
+            self._probing = False
+            self._wake.set()
 
     # ------------------------------------------------------------------ draining
 
@@ -302,13 +243,15 @@ class Uploader:
 
     # ------------------------------------------------------------------ inside
 
-    def _is_big(self, target: Target) -> bool:
+    def _lane_of(self, target: Target) -> Lane:
         inode = self._meta.inode(target) if isinstance(target, int) else None
         if inode is None or not inode.is_regular:
-            return False
+            return Lane.SMALL
         if content_differs(inode):
-            return inode.size > self._settings.part_bytes
-        return inode.remote is not None and inode.remote.size > COPY_BYTES_MAX
+            sizes = self._settings.part_bytes, self._settings.huge_bytes
+            return Lane(sum(inode.size > size for size in sizes))
+        # A copy of up to 5 GiB is one request.
+        return Lane.BIG if inode.remote is not None and inode.remote.size > COPY_BYTES_MAX else Lane.SMALL
 
     def _ensure(self, target: Target) -> None:
         now_s = self._clock.monotonic()
@@ -338,7 +281,3 @@ class Uploader:
         """Wake the dispatcher only if something is due before it would wake by itself."""
         if self._schedule.next_due_s() < self._sleeps_until_s:
             self._wake.set()
-
-    def _note_error(self, target: Target, problem: BaseException) -> None:
-        message = f"{type(problem).__name__}: {problem}"
-        self._counters.errors.append(ErrorNote(self._clock.time_ns(), name_of(self._meta, target), message))

@@ -26,6 +26,7 @@ from gatewayfs.runtime import failpoints
 from gatewayfs.runtime.clock import SystemClock
 from gatewayfs.runtime.kernel import NoKernel
 from gatewayfs.runtime.offload import Offload
+from gatewayfs.s3.gate import Gate
 from gatewayfs.s3.store import ObjectStore
 from gatewayfs.types import ROOT_INO
 from gatewayfs.upload.settings import UploadHooks, UploadSettings
@@ -112,6 +113,7 @@ async def rig(
         cache=cache,
         clock=clock,
         rng=random.Random(seed),
+        gate=Gate(0.5, random.Random(seed)),
         settings=UploadSettings(settle_s=settle_s, part_bytes=PART_BYTES, retry_s_max=0.5),
         hooks=UploadHooks(
             ensure_listed=refresh.ensure_listed, flush_live=flush_live, kernel=NoKernel(), event=lambda event: None

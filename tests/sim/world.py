@@ -24,6 +24,7 @@ from gatewayfs.refresh.settings import RefreshSettings
 from gatewayfs.runtime.clock import ManualClock
 from gatewayfs.runtime.offload import InlineOffload
 from gatewayfs.s3.attributes import ShareDefaults
+from gatewayfs.s3.gate import Gate, GatedStore
 from gatewayfs.types import ROOT_INO
 from gatewayfs.upload.settings import UploadHooks, UploadSettings
 from gatewayfs.upload.uploader import Uploader
@@ -36,6 +37,8 @@ SMALL_FILE_BYTES = 64
 """So small that a program of a few bytes meets both ways to keep them."""
 
 PART_BYTES = 256
+
+RETRY_S_MAX = 20.0
 
 DRAIN_S_MAX = 3600
 """Of the mock clock: longer than every back-off together."""
@@ -114,11 +117,13 @@ class World:
     async def start(self, nursery: trio.Nursery) -> None:
         """Build the parts over the cache directory and start their tasks, in the daemon's order."""
         offload = InlineOffload()
+        gate = Gate(RETRY_S_MAX, self._rng)
+        store = GatedStore(self.link, gate, self.clock, self.prefix)
         self.meta = MetaStore.open(self.directory, prefix=self.prefix, clock=self.clock, offload=offload, boot="sim")
         self.cache = ContentCache(
             self.directory,
             meta=self.meta,
-            store=self.link,
+            store=store,
             clock=self.clock,
             offload=offload,
             background=self.background,
@@ -126,7 +131,7 @@ class World:
         )
         self.refresh = Refresh(
             meta=self.meta,
-            store=self.link,
+            store=store,
             cache=self.cache,
             clock=self.clock,
             kernel=self.kernel,
@@ -135,11 +140,12 @@ class World:
         )
         self.uploader = Uploader(
             meta=self.meta,
-            store=ObservedStore(self.link, self.refresh.note_own),
+            store=ObservedStore(store, self.refresh.note_own),
             cache=self.cache,
             clock=self.clock,
             rng=self._rng,
-            settings=UploadSettings(part_bytes=PART_BYTES, retry_s_max=20.0, workers=4),
+            gate=gate,
+            settings=UploadSettings(part_bytes=PART_BYTES, retry_s_max=RETRY_S_MAX, workers=4),
             hooks=UploadHooks(
                 ensure_listed=self.refresh.ensure_listed,
                 flush_live=lambda ino: self.fs.files.persist(ino),

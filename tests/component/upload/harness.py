@@ -21,6 +21,7 @@ from gatewayfs.meta.env import MetaStore
 from gatewayfs.meta.schema import Directory, Inode
 from gatewayfs.runtime.clock import ManualClock
 from gatewayfs.runtime.offload import InlineOffload
+from gatewayfs.s3.gate import Gate
 from gatewayfs.upload import records
 from gatewayfs.upload.metadata import object_metadata
 from gatewayfs.upload.settings import UploadHooks, UploadSettings
@@ -94,12 +95,14 @@ class World:
             small_file_bytes=self.small_file_bytes,
         )
         hooks = UploadHooks(self.ensure_listed, self.flush_live, self.kernel, self.events.append)
+        self.gate = Gate(self.settings.retry_s_max, random.Random(7))
         self.uploader = Uploader(
             meta=self.meta,
             store=self.store,
             cache=self.cache,
             clock=self.clock,
             rng=random.Random(7),
+            gate=self.gate,
             settings=self.settings,
             hooks=hooks,
             capabilities=self.bucket.capabilities,

@@ -102,6 +102,39 @@ async def test_a_store_that_does_not_answer_gets_single_probes_and_everything_dr
     await world.check()
 
 
+async def test_five_hundred_files_and_no_network_make_one_probe_at_a_time(world):
+    for number in range(500):
+        await world.write(f"f{number}", b"x")
+    world.store.unreachable()
+    async with world.running():
+        await trio.sleep(3)
+        under_way = len(world.store.calls)
+        assert under_way <= world.settings.workers
+        await trio.sleep(60)
+        # Pauses of up to 2, 4, 8, 16, 32 s: one or two dozen even if all of them come out short.
+        assert 2 <= len(world.store.calls) - under_way <= 25
+        assert {call.operation for call in world.store.calls[under_way:]} == {"list_page"}
+        world.store.heal()
+        await trio.sleep(310)
+    await world.check()
+
+
+async def test_a_request_that_never_gets_an_answer_does_not_keep_others_waiting(world):
+    """A proxy that chokes on one body looks like a dead store to that upload, and to no other."""
+    world.store.fail("put", StoreUnreachable("connection reset"), key="poison", times=FOREVER)
+    await world.write("poison", b"p")
+    async with world.running() as uploader:
+        for number in range(200):
+            await world.write(f"f{number}", b"x")
+            await trio.sleep(1)
+        assert len(world.bucket.raw) >= 190
+        assert uploader.status().unreachable is None
+        assert uploader.status().backing_off == 1
+        world.store.heal()
+        await trio.sleep(310)
+    await world.check()
+
+
 async def test_a_busy_store_is_asked_again_with_growing_pauses(world):
     await world.write("a", b"x")
     world.store.fail("put", StoreBusy("slow down"), times=6)

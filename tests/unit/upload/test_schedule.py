@@ -3,22 +3,27 @@
 import random
 
 import pytest
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from gatewayfs.upload.entries import State
-from gatewayfs.upload.gate import Gate, backoff_s
-from gatewayfs.upload.schedule import BLOCKED_CHECK_S, Schedule
+from gatewayfs.errors import StoreUnreachable
+from gatewayfs.s3.gate import Gate, backoff_s
+from gatewayfs.upload.entries import Lane, State
+from gatewayfs.upload.schedule import ADVANCE_MAX, BLOCKED_CHECK_S, Schedule
+
+
+def lane_of(target):
+    """1000 and up are big, 2000 and up huge."""
+    return Lane(min(2, target // 1000)) if isinstance(target, int) else Lane.SMALL
 
 
 def schedule(**changes):
     arguments = {
         "settle_s": 2.0,
         "settle_max_s": 60.0,
-        "workers": 2,
-        "big_workers": 1,
-        "is_big": lambda target: isinstance(target, int) and target >= 1000,
+        "workers": {Lane.SMALL: 2, Lane.BIG: 1, Lane.HUGE: 1},
+        "lane_of": lane_of,
         "is_open": lambda target: False,
     }
     return Schedule(**arguments | changes)
@@ -112,13 +117,58 @@ def test_a_blocked_entry_goes_on_when_it_is_called_and_by_itself_in_the_end():
     assert queue.overlooked == 1
 
 
-def test_a_probe_is_alone():
+def test_files_that_take_hours_leave_workers_to_those_that_take_minutes():
     queue = schedule()
-    for target in (1, 2, 1000):
-        queue.notice(target, 0.0)
+    for number in range(5):
+        queue.notice(2000 + number, 0.0)
+    for target in (1000, 1):
+        queue.notice(target, 1.0)
+    queue.advance(100.0)
+    assert {queue.take(100.0).target for _ in range(3)} == {2000, 1000, 1}
+    assert queue.take(100.0) is None
+
+
+@pytest.mark.parametrize("fate", ["put back", "blocked", "failed", "changed while it was sent"])
+def test_an_entry_keeps_its_age_until_it_has_arrived(fate):
+    queue = schedule()
+    queue.notice(1, 0.0)
     queue.advance(2.0)
-    assert queue.take(2.0, any_lane_limit=1) is not None
-    assert queue.take(2.0, any_lane_limit=1) is None
+    first = queue.take(2.0)
+    for target in (2, 3):
+        queue.notice(target, 3.0)
+    if fate == "put back":
+        queue.put_back(first)
+    elif fate == "blocked":
+        queue.block(first, "key", 4.0)
+        queue.wake("key")
+    elif fate == "failed":
+        queue.failed(first, 4.0, 10.0, "busy")
+    else:
+        queue.later(first, 4.0, 1.0, settle=True)
+    queue.advance(100.0)
+    assert queue.take(100.0) is first
+
+
+def test_news_that_came_while_it_was_sent_are_a_new_change_and_nobody_has_asked_to_hurry_it():
+    queue = schedule()
+    queue.notice(1, 0.0)
+    queue.hurry(1, 1.0)
+    queue.advance(1.0)
+    entry = queue.take(1.0)
+    queue.notice(1, 50.0)
+    queue.settled(entry, 100.0)
+    assert entry.age_s == 100.0
+    assert queue.next_due_s() == 52.0
+
+
+def test_a_million_due_entries_are_made_ready_piece_by_piece():
+    queue = schedule()
+    for target in range(ADVANCE_MAX + 5):
+        queue.notice(f"k{target}", 0.0)
+    queue.advance(10.0)
+    assert queue.next_due_s() <= 10.0, "there is more: come back at once"
+    queue.advance(10.0)
+    assert queue.next_due_s() == float("inf")
 
 
 def test_pauses_grow_have_jitter_and_end():
@@ -132,16 +182,57 @@ def test_pauses_grow_have_jitter_and_end():
 def test_failures_of_requests_under_way_do_not_lengthen_the_pause():
     gate = Gate(300.0, random.Random(1))
     for _ in range(16):
-        gate.unanswered(10.0, 1, "no route")
+        gate.unanswered(10.0, 1, StoreUnreachable("no route"))
     assert gate.probe_at_s <= 12.0
-    gate.answered()
+    gate.answered(11.0)
     assert gate.closed is None
+
+
+@given(
+    fates=st.lists(st.sampled_from(["put_back", "block", "failed", "changing", "parked"]), max_size=12),
+    lane=st.sampled_from([0, 1000, 2000]),
+)
+@settings(max_examples=60, deadline=None)
+def test_nothing_waits_for_ever_behind_what_comes_later(fates, lane):
+    """A stream of new entries that keeps every worker busy, and one that meets with every kind of trouble first."""
+    queue = schedule(settle_s=1.0)
+    queue.notice(lane, 0.0)
+    fates = [*fates, "settled"]
+    patience_s = 10 + 60 * len(fates)
+    busy, now = [], 0.0
+    while lane in queue:
+        now += 1.0
+        assert now < patience_s, "it is never its turn"
+        for number in range(1, 5):
+            queue.notice(lane + 1 + int(now) * 4 % 900 + number, now)
+        queue.advance(now)
+        while (entry := queue.take(now)) is not None:
+            if entry.target != lane:
+                busy.append(entry)
+                continue
+            match fates.pop(0):
+                case "block":
+                    queue.block(entry, "key", now)
+                    queue.wake("key")
+                case "changing":
+                    queue.later(entry, now, 1.0, settle=True)
+                case "failed":
+                    queue.failed(entry, now, 10.0, "busy")
+                case "parked":
+                    queue.parked(entry, now, 50.0, "no")
+                case "put_back":
+                    queue.put_back(entry)
+                case "settled":
+                    queue.settled(entry, now)
+        for entry in busy:
+            queue.settled(entry, now)
+        busy.clear()
 
 
 class Random(RuleBasedStateMachine):
     """Any order of calls: an entry is always somewhere, and lanes never overflow."""
 
-    targets = st.sampled_from([1, 2, 3, 1000, 1001, "k"])
+    targets = st.sampled_from([1, 2, 3, 1000, 1001, 2000, "k"])
 
     def __init__(self):
         super().__init__()
@@ -162,12 +253,17 @@ class Random(RuleBasedStateMachine):
 
     @rule()
     def take(self):
+        ready = [entry for entry in self.queue if entry.state is State.READY]
         entry = self.queue.take(self.now)
         if entry is not None:
+            assert entry.age_s == min(other.age_s for other in ready if other.lane is entry.lane), "nobody overtakes"
             self.taken.append(entry)
 
     @precondition(lambda self: self.taken)
-    @rule(what=st.sampled_from(["settled", "later", "failed", "parked", "block", "put_back"]), place=st.integers(0, 5))
+    @rule(
+        what=st.sampled_from(["settled", "later", "changing", "failed", "parked", "block", "put_back"]),
+        place=st.integers(0, 5),
+    )
     def give_back(self, what, place):
         entry = self.taken.pop(place % len(self.taken))
         if what == "settled":
@@ -176,6 +272,8 @@ class Random(RuleBasedStateMachine):
             self.queue.settled(entry, self.now)
         elif what == "later":
             self.queue.later(entry, self.now, 1.0)
+        elif what == "changing":
+            self.queue.later(entry, self.now, 1.0, settle=True)
         elif what == "put_back":
             self.queue.put_back(entry)
         elif what == "block":
