@@ -15,9 +15,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bench import mounted, records, s3_client
+from bench import foreground, mounted, records, s3_client
 
 BENCHMARKS: dict[str, Callable[[], dict[str, Any]]] = {
+    "foreground": foreground.run,
     "mounted": mounted.run,
     "records": records.run,
     "s3_client": s3_client.run,

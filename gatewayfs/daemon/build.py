@@ -25,6 +25,7 @@ from gatewayfs.refresh.refresher import Refresh
 from gatewayfs.refresh.settings import RefreshSettings
 from gatewayfs.runtime.clock import Clock, SystemClock
 from gatewayfs.runtime.offload import Offload
+from gatewayfs.runtime.precedence import Precedence
 from gatewayfs.runtime.randomness import generator
 from gatewayfs.runtime.throttle import Throttle
 from gatewayfs.s3.attributes import ShareDefaults
@@ -35,6 +36,7 @@ from gatewayfs.s3.gate import Gate, GatedStore
 from gatewayfs.s3.metered import MeteredStore
 from gatewayfs.s3.retrying import RetryingStore
 from gatewayfs.s3.store import Capabilities
+from gatewayfs.s3.yielding import YieldingStore
 from gatewayfs.upload.settings import UploadHooks, UploadSettings
 from gatewayfs.upload.uploader import Uploader
 from gatewayfs.vfs.filesystem import Filesystem
@@ -133,6 +135,7 @@ def build(
         deadline_s=config.metadata.deadline_s,
     )
     late = _Late()
+    precedence = Precedence(clock)
     refresh = Refresh(
         meta=meta,
         store=store,
@@ -144,7 +147,7 @@ def build(
     )
     uploader = Uploader(
         meta=meta,
-        store=ObservedStore(store, refresh.note_own),
+        store=YieldingStore(ObservedStore(store, refresh.note_own), precedence),
         cache=cache,
         clock=clock,
         rng=rng,
@@ -175,7 +178,7 @@ def build(
         uploader=uploader,
         filesystem=filesystem,
         notifier=notifier,
-        operations=Operations(filesystem, config.metadata.kernel_timeout_s),
+        operations=Operations(filesystem, config.metadata.kernel_timeout_s, precedence.called),
         throttling=Throttling(http.throttle, meta, clock, config.throttle),
         disk_offload=disk_offload,
     )

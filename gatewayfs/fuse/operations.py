@@ -36,9 +36,10 @@ def guarded(handler: _Handler) -> _Handler:
     """Wrap a handler so that no exception but FUSEError leaves it."""
 
     @functools.wraps(handler)
-    async def wrapper(*args: Any) -> Any:
+    async def wrapper(self: "Operations", *args: Any) -> Any:
+        self.called()
         try:
-            return await handler(*args)
+            return await handler(self, *args)
         except (pyfuse3.FUSEError, trio.Cancelled):
             raise
         except Exception as problem:
@@ -59,14 +60,16 @@ class Operations(pyfuse3.Operations):
     Args:
         filesystem: what the calls mean.
         kernel_timeout_s: how long the kernel may keep names and attributes; what changes behind it is invalidated.
+        called: told of every call before it is handled; work in the background steps back for it.
     """
 
     supports_dot_lookup = True
     enable_writeback_cache = False
     enable_acl = False
 
-    def __init__(self, filesystem: Filesystem, kernel_timeout_s: float) -> None:
+    def __init__(self, filesystem: Filesystem, kernel_timeout_s: float, called: Callable[[], None]) -> None:
         super().__init__()
+        self.called = called
         self._fs = filesystem
         self._timeout_s = kernel_timeout_s
 

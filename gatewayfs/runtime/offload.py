@@ -6,13 +6,17 @@
 cancellation through. So no thread writes into a file after the task that owned the write has gone, and
 nobody waits a minute for a dead server either.
 
+Where somebody wants to know, the CPU a thread takes is put on the ``Account`` of the task that waits for it.
+
 ``InlineOffload`` runs the function at once in the event loop's own thread, for deterministic tests: with
 ``trio.testing.MockClock`` a waiting thread would look like an idle program and make the clock jump.
 """
 
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar, TypeVarTuple
 
 import outcome
@@ -29,6 +33,26 @@ left to end by itself; False: wait for it, it ends soon."""
 def thread_clock() -> float:
     """Monotonic seconds for code in threads, where trio's clock is out of reach."""
     return time.monotonic()
+
+
+@dataclass(slots=True)
+class Account:
+    """CPU seconds, user and system, that threads took for the tasks of one ``paid_by`` block."""
+
+    cpu_s: float = 0.0
+
+
+_payer: ContextVar[Account | None] = ContextVar("_payer", default=None)
+
+
+@contextlib.contextmanager
+def paid_by(account: Account) -> Iterator[None]:
+    """Threads that this task, and tasks it starts, wait for in the block are paid by ``account``."""
+    before = _payer.set(account)
+    try:
+        yield
+    finally:
+        _payer.reset(before)
 
 
 class Offloader(Protocol):
@@ -99,11 +123,12 @@ class _Job(Generic[T]):
         self._token = trio.lowlevel.current_trio_token()
         self._waiter: trio.lowlevel.Task | None = None
         self._raise_cancel: trio.lowlevel.RaiseCancelT | None = None
+        self._account = _payer.get()
 
     async def run(self, call: Callable[[], T], interrupt: Interrupt | None) -> T:
         self._waiter = trio.lowlevel.current_task()
         try:
-            trio.lowlevel.start_thread_soon(call, self._deliver)
+            trio.lowlevel.start_thread_soon(call if self._account is None else self._metered(call), self._deliver)
         except RuntimeError:
             self._limiter.release_on_behalf_of(self)
             raise
@@ -119,6 +144,20 @@ class _Job(Generic[T]):
 
         result: T = await trio.lowlevel.wait_task_rescheduled(abort)
         return result
+
+    def _metered(self, call: Callable[[], T]) -> Callable[[], T]:
+        account = self._account
+        assert account is not None
+
+        def metered() -> T:
+            begun = time.thread_time()
+            try:
+                return call()
+            finally:
+                # Nobody else adds to it: its task waits for this thread.
+                account.cpu_s += time.thread_time() - begun
+
+        return metered
 
     def _deliver(self, result: outcome.Outcome[T]) -> None:
         """In the thread, at its end."""
