@@ -270,8 +270,9 @@ class Operations(pyfuse3.Operations):
 def _links(inode: Inode) -> int:
     if not inode.linked:
         return 0
-    if inode.directory is not None:
+    if inode.directory is not None and inode.directory.complete:
         return 2 + inode.directory.subdirectories
+    # For a directory 1 means "not counted" (as on btrfs): not all of its entries are known yet.
     return 1
 
 

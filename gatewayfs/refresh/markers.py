@@ -51,6 +51,9 @@ def finish(applier: Applier, walk: ListingPass) -> None:
                 news.stale(walk.ino, attributes_only=True)
             inode = records.without_marker(inode)
         assert inode.directory is not None
+        if not inode.directory.complete:
+            # Its subdirectories are counted from now on: the kernel's link count is not the real one.
+            news.stale(walk.ino, attributes_only=True)
         tx.put(replace(inode, directory=replace(inode.directory, complete=True, listed_ns=applier.now_ns())))
     applier.shadowed.replace(walk.ino, walk.tally.shadowed)
     applier.unrepresentable.replace(walk.ino, walk.tally.unrepresentable)

@@ -19,12 +19,13 @@ def refresh(served: Gateway) -> None:
     served.verb("refresh-cache", str(served.mount_dir))
 
 
-@pytest.mark.semantics("existing-bucket", "existing-defaults")
+@pytest.mark.semantics("existing-bucket", "existing-defaults", "attr-nlink")
 def test_objects_without_attributes_show_the_shares_defaults(bucket: Bucket, gateway: Mount) -> None:
     bucket.put("dir/deep/file", b"content")
     bucket.put("top", b"x" * 5000)
     served = gateway(settings={"metadata.file_mode": "0640", "metadata.uid": "1234", "metadata.directory_mode": "0750"})
     root = served.mount_dir
+    assert (root / "dir").stat().st_nlink == 1, "nobody has counted its subdirectories"
     assert sorted(path.relative_to(root).as_posix() for path in root.rglob("*")) == [
         "dir",
         "dir/deep",
@@ -34,6 +35,7 @@ def test_objects_without_attributes_show_the_shares_defaults(bucket: Bucket, gat
     status = (root / "dir" / "deep" / "file").stat()
     assert (oct(status.st_mode), status.st_uid, status.st_gid) == ("0o100640", 1234, 65534)
     assert oct((root / "dir").stat().st_mode) == "0o40750"
+    served.wait_until(lambda: (root / "dir").stat().st_nlink == 3, 10, "the kernel to forget")
     head = bucket.head("dir/deep/file")
     assert status.st_mtime_ns == int(head["LastModified"].timestamp()) * 10**9
     assert (root / "dir" / "deep" / "file").read_bytes() == b"content"

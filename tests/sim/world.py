@@ -30,7 +30,7 @@ from gatewayfs.upload.settings import UploadHooks, UploadSettings
 from gatewayfs.upload.uploader import Uploader
 from gatewayfs.vfs.filesystem import Filesystem
 from gatewayfs.vfs.share import Share
-from tests.support.fakestore import FakeObjectStore
+from tests.support.fakestore import FAKE_EPOCH_NS, FakeObjectStore
 from tests.support.faultystore import ANY, FOREVER, FaultyStore
 
 SMALL_FILE_BYTES = 64
@@ -43,8 +43,8 @@ RETRY_S_MAX = 20.0
 DRAIN_S_MAX = 3600
 """Of the mock clock: longer than every back-off together."""
 
-START_NS = 1_800_000_000 * 10**9
-"""After every time the fake bucket will say."""
+START_NS = FAKE_EPOCH_NS + 600 * 10**9
+"""After every time the fake bucket will say, a second later with each write; near enough to be the same clock."""
 
 DEFAULTS = ShareDefaults()
 
@@ -53,7 +53,8 @@ Seen = tuple[int, int, int, int, int, int, int]
 
 def seen(inode: Inode) -> Seen:
     """What the kernel remembers of an inode."""
-    nlink = 0 if not inode.linked else 2 + inode.directory.subdirectories if inode.directory else 1
+    listed = inode.directory is not None and inode.directory.complete
+    nlink = 0 if not inode.linked else 2 + inode.directory.subdirectories if listed else 1
     return (inode.mode, inode.uid, inode.gid, inode.size, inode.mtime_ns, inode.ctime_ns, nlink)
 
 
