@@ -191,7 +191,7 @@ class HeadPool:
                 if info is None:
                     self._missing(tx, news, current)
                 else:
-                    self._found(tx, news, current, info)
+                    self._found(tx, news, current, info, mark)
 
     def _missing(self, tx: Transaction, news: News, inode: Inode) -> None:
         """No object there: an implicit directory, or a file that others removed."""
@@ -204,10 +204,15 @@ class HeadPool:
             self._applier.unlink(tx, news, inode)
             self._applier.entries_changed(tx, news, inode.parent)
 
-    def _found(self, tx: Transaction, news: News, inode: Inode, info: ObjectInfo) -> None:
+    def _found(self, tx: Transaction, news: News, inode: Inode, info: ObjectInfo, mark: int) -> None:
         was = inode
         if inode.is_directory:
-            if not inode.dirty_since_ns:
+            if inode.remote is None and self._applier.motion.view(tx, mark).moves(info.key):
+                self._missing(tx, news, inode)  # somebody else's marker, on its way out
+                return
+            # A directory that is being moved before anybody looked at its marker has to take it along.
+            unasked = inode.remote is None and not inode.attributes_known
+            if not inode.dirty_since_ns or unasked:
                 inode = records.with_marker(inode, info)
         elif not inode.dirty_since_ns and inode.linked:
             inode = self._renewed(tx, news, inode, info)

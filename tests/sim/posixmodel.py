@@ -43,6 +43,10 @@ class Node:
     ctime_ns: int = 0
     changed: bool = True
     modified: bool = True
+    vague: bool = False
+    """A change that may have moved its times, or not."""
+    implicit: bool = False
+    """A directory that exists because keys below it do: it may have a marker object or none."""
     unsettled: list[bytes] = field(default_factory=list)
     """Contents a crash may bring back: those since the last moment that promised the data survives."""
 

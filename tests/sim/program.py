@@ -25,7 +25,7 @@ from trio.testing import MockClock
 from gatewayfs.errors import FsError
 from gatewayfs.meta.check import check
 from gatewayfs.meta.schema import Inode
-from gatewayfs.s3.attributes import decode, split_metadata
+from gatewayfs.s3.attributes import PosixAttributes, decode, encode, split_metadata
 from gatewayfs.s3.xattrs import xattrs_from_metadata
 from gatewayfs.vfs.share import Caller
 from tests.sim.posixmodel import DIRECTORY, FIFO, FILE, SYMLINK, Node, Refused, Tree
@@ -66,17 +66,32 @@ class Run:
 
     # ------------------------------------------------------------------ what steps use
 
-    def node(self, number: int, *kinds: str) -> tuple[Node, Node, bytes] | None:
+    async def node(self, number: int, *kinds: str) -> tuple[Node, Node, bytes] | None:
         """The ``number``-th node (of these kinds) with its parent and name; None in an empty tree."""
         found = [(node, parent, path) for path, node, parent in self.tree.walk() if not kinds or node.kind in kinds]
         if not found:
             return None
         node, parent, path = found[number % len(found)]
+        await self.look_up(path)
         return node, parent, path.rpartition(b"/")[2]
 
-    def directory(self, number: int) -> Node:
-        directories = self.tree.directories()
-        return directories[number % len(directories)]
+    async def directory(self, number: int) -> Node:
+        directories = [(b"", self.tree.root)]
+        directories += [(path, node) for path, node, _ in self.tree.walk() if node.kind == DIRECTORY]
+        path, node = directories[number % len(directories)]
+        await self.look_up(path)
+        return node
+
+    async def look_up(self, path: bytes) -> None:
+        """As the kernel walks down a path: every inode on it is known afterwards, and who may do what in it."""
+        at = self.tree.root
+        for name in filter(None, path.split(b"/")):
+            at, parent = at.children[name], at
+            if not at.ino:
+                self.world.reconnect()
+                at.ino = (await self.world.fs.names.lookup(parent.ino, name)).ino
+            elif not self.world.meta.require(at.ino).attributes_known:
+                await self.world.fs.attributes.getattr(at.ino)
 
     @contextmanager
     def asking(self) -> Iterator["Question"]:
@@ -90,6 +105,28 @@ class Run:
             f"model: {question.refused}, file system: {question.failed!r}"
         )
 
+    def put_existing(self, key: str) -> None:
+        """An object that was there before the share was mounted; a marker if its key ends with "/"."""
+        at = self.tree.root
+        *above, name = key.rstrip("/").encode().split(b"/")
+        for part in above:
+            at = at.children.setdefault(part, Node(DIRECTORY, 0o777, DEFAULTS.uid, DEFAULTS.gid, implicit=True))
+            if at.kind != DIRECTORY:
+                return  # a file hides what is below it
+        metadata = {}
+        if key.endswith("/"):
+            node = at.children.setdefault(name, Node(DIRECTORY, 0o777, DEFAULTS.uid, DEFAULTS.gid))
+            if node.kind != DIRECTORY:
+                return
+            node.implicit, node.mode, node.uid, node.gid = False, 0o711, 7, 8
+            metadata = encode(PosixAttributes(mode=0o40711, uid=7, gid=8, mtime_ns=5 * 10**17))
+        elif name in at.children:
+            return
+        else:
+            node = at.children[name] = Node(FILE, 0o666, DEFAULTS.uid, DEFAULTS.gid, data=key.encode())
+            node.settle()
+        self.world.bucket.foreign_put(self.world.prefix + key, node.data, metadata)
+
     async def close(self, slot: int) -> None:
         """Close a handle slot if it is open: from here on the bytes survive a crash."""
         handle = self.handles.pop(slot, None)
@@ -100,6 +137,15 @@ class Run:
 
     def is_open(self, node: Node) -> bool:
         return any(handle.node is node for handle in self.handles.values())
+
+    def changed_by_others(self, directory: Node) -> None:
+        """Somebody is about to change its entries in the bucket: whoever listed it before sees its times move."""
+        inode = self.world.meta.require(directory.ino)
+        assert inode.directory is not None
+        if inode.directory.complete:
+            directory.touch(modified=True)
+        else:
+            directory.vague = True
 
     def forget_in_kernel(self, *nodes: Node) -> None:
         """The kernel's own operation on these inodes: it asks anew."""
@@ -123,6 +169,7 @@ class Run:
         for name, child in sorted(node.children.items()):
             below = path + b"/" + name
             inode = await self.world.fs.names.lookup(node.ino, name)
+            child.ino = child.ino or inode.ino
             assert inode.ino == child.ino == found[name].ino, below
             await self._compare_node(child, await self.world.fs.attributes.getattr(child.ino), below)
             if child.kind == DIRECTORY:
@@ -137,7 +184,7 @@ class Run:
         else:
             subdirectories = sum(child.kind == DIRECTORY for child in node.children.values())
             assert inode.directory is not None
-            assert inode.directory.subdirectories == subdirectories, where
+            assert inode.directory.subdirectories == subdirectories or not inode.directory.complete, where
         self._compare_times(node, inode, where)
         names = await self.world.fs.attributes.listxattr(node.ino)
         assert {name: await self.world.fs.attributes.getxattr(node.ino, name) for name in names} == node.xattrs, where
@@ -151,12 +198,14 @@ class Run:
             ("mtime", node.modified, node.mtime_ns, inode.mtime_ns),
             ("ctime", node.changed, node.ctime_ns, inode.ctime_ns),
         ):
+            if node.vague:
+                continue
             if expected:
                 assert now != known, f"{where}: {name} must move, and stayed {now}"
             else:
                 assert now == known, f"{where}: {name} must stay {known}, and is {now}"
         node.mtime_ns, node.ctime_ns = inode.mtime_ns, inode.ctime_ns
-        node.modified = node.changed = False
+        node.modified = node.changed = node.vague = False
 
     async def contents(self) -> None:
         """Every byte of every file, read through a handle of its own."""
@@ -219,6 +268,7 @@ class Run:
         stored = self.world.bucket.raw
         # The share's own directory may have a marker, as every directory.
         stored.pop(prefix, None)
+        expected = {key: node for key, node in expected.items() if not node.implicit or key in stored}
         assert sorted(stored) == sorted(expected)
         for key, node in expected.items():
             found = stored[key]
@@ -251,27 +301,37 @@ class Question:
             self.refused = refused.kind
 
 
-def perform(steps: Sequence[Step], prefix: str = "") -> None:
-    """Run a program in a world of its own; an AssertionError says what was wrong after which step."""
+def perform(steps: Sequence[Step], prefix: str = "", existing: Sequence[str] = ()) -> None:
+    """Run a program in a world of its own; an AssertionError says what was wrong after which step.
+
+    Args:
+        existing: keys in the bucket before anything else. Then nothing is looked at but what the steps need, so that
+            directories are changed, renamed and removed before and while they are being listed; all is compared at
+            the end.
+    """
     with tempfile.TemporaryDirectory(prefix="gwfs-sim-", dir=FAST) as directory:
-        trio.run(_perform, Path(directory), steps, prefix, clock=MockClock(autojump_threshold=0))
+        trio.run(_perform, Path(directory), steps, prefix, existing, clock=MockClock(autojump_threshold=0))
 
 
-async def _perform(directory: Path, steps: Sequence[Step], prefix: str) -> None:
+async def _perform(directory: Path, steps: Sequence[Step], prefix: str, existing: Sequence[str]) -> None:
     world = World(directory, prefix=prefix)
     try:
         async with trio.open_nursery() as nursery:
             await world.start(nursery)
             run = Run(world, nursery)
-            # From here on every directory is known, so that nothing needs the store but bytes that are only there.
-            await run.compare()
+            for key in existing:
+                run.put_existing(key)
+            if not existing:
+                # From here on every directory is known: nothing needs the store but bytes that are only there.
+                await run.compare()
             for number, step in enumerate([*steps, None]):
                 try:
                     if step is None:
                         await run.finish()
                     else:
                         await step.do(run)
-                        await run.compare()
+                        if not existing:
+                            await run.compare()
                 except Exception as problem:
                     problem.add_note(f"at step {number}: {step}")
                     raise

@@ -26,7 +26,7 @@ class Create:
 
     async def do(self, run: Run) -> None:
         await run.close(self.slot)
-        parent = run.directory(self.directory)
+        parent = await run.directory(self.directory)
         there = parent.children.get(self.name)
         if there is not None and there.kind in (FIFO, SYMLINK):
             return  # the kernel opens these itself, or follows them
@@ -39,6 +39,7 @@ class Create:
                 there = Node(FILE, 0o640, CALLER.uid, CALLER.gid, ino=inode.ino)
                 run.tree.make(parent, self.name, there)
                 there.settle()
+            there.ino = inode.ino
             run.handles[self.slot] = OpenHandle(number, there, self.append)
         run.forget_in_kernel(parent)
 
@@ -54,7 +55,7 @@ class Open:
 
     async def do(self, run: Run) -> None:
         await run.close(self.slot)
-        chosen = run.node(self.file, FILE)
+        chosen = await run.node(self.file, FILE)
         if chosen is None:
             return
         node = chosen[0]
@@ -114,7 +115,7 @@ class WriteWhileRead:
     length: int
 
     async def do(self, run: Run) -> None:
-        chosen = run.node(self.file, FILE)
+        chosen = await run.node(self.file, FILE)
         if chosen is None:
             return
         run.world.reconnect()
@@ -174,7 +175,7 @@ class Truncate:
     size: int
 
     async def do(self, run: Run) -> None:
-        chosen = run.node(self.file, FILE)
+        chosen = await run.node(self.file, FILE)
         if chosen is None:
             return
         node = chosen[0]
@@ -194,7 +195,7 @@ class Make:
     name: bytes
 
     async def do(self, run: Run) -> None:
-        parent = run.directory(self.directory)
+        parent = await run.directory(self.directory)
         names = run.world.fs.names
         node = Node(self.kind, 0o777 if self.kind == SYMLINK else 0o750, CALLER.uid, CALLER.gid)
         if self.kind == SYMLINK:
@@ -220,7 +221,7 @@ class Remove:
     as_directory: bool = False
 
     async def do(self, run: Run) -> None:
-        chosen = run.node(self.node)
+        chosen = await run.node(self.node)
         if chosen is None:
             return
         node, parent, name = chosen
@@ -242,14 +243,14 @@ class Rename:
     no_replace: bool = False
 
     async def do(self, run: Run) -> None:
-        chosen = run.node(self.node)
+        chosen = await run.node(self.node)
         if chosen is None:
             return
         node, parent, name = chosen
-        to = run.directory(self.directory)
+        to = await run.directory(self.directory)
         target = to.children.get(self.name)
-        if target is node and self.exchange:
-            return  # the kernel answers this one
+        if target is not None and ((target is node and self.exchange) or run.tree.inside(to, node)):
+            return  # the kernel answers these
         with run.asking() as asked:
             with asked.expected():
                 run.tree.rename(
@@ -281,7 +282,7 @@ class SetAttributes:
     mtime_ns: int | None = None
 
     async def do(self, run: Run) -> None:
-        chosen = run.node(self.node)
+        chosen = await run.node(self.node)
         if chosen is None or (self.mode, self.uid, self.mtime_ns) == (None, None, None):
             return
         node = chosen[0]
@@ -307,7 +308,7 @@ class Xattr:
     value: bytes | None
 
     async def do(self, run: Run) -> None:
-        chosen = run.node(self.node)
+        chosen = await run.node(self.node)
         if chosen is None or (self.value is None and self.name not in chosen[0].xattrs):
             return
         node = chosen[0]
@@ -394,7 +395,7 @@ class Evict:
     drained: bool = True
 
     async def do(self, run: Run) -> None:
-        chosen = run.node(self.file, FILE)
+        chosen = await run.node(self.file, FILE)
         if chosen is None:
             return
         if self.drained:
@@ -433,12 +434,14 @@ class ForeignPut:
     mode: int | None = None
 
     async def do(self, run: Run) -> None:
-        parent = run.directory(self.directory)
+        parent = await run.directory(self.directory)
         there = parent.children.get(self.name)
         if (there is not None and there.kind != FILE) or (there is not None and run.is_open(there)):
             return
-        await run.world.drain()
         path = next((path for path, node, _ in run.tree.walk() if node is parent), b"")
+        if there is not None:
+            await run.look_up(path + b"/" + self.name)
+        await run.world.drain()
         key = run.world.prefix + ((path + b"/" if path else b"") + self.name).decode()
         # Never the same bytes twice: with an equal etag, whether the object was replaced is a matter of seconds.
         run.foreign += 1
@@ -448,12 +451,13 @@ class ForeignPut:
         if self.mode is not None:
             mode = self.mode
             metadata |= encode(PosixAttributes(mode=0o100000 | mode, uid=7, gid=8, mtime_ns=5 * 10**17))
+        if there is None:
+            run.changed_by_others(parent)
         run.world.bucket.foreign_put(key, data, metadata)
         await run.world.refresh.refresh(["/"], recursive=True)
         if there is None:
             there = Node(FILE, 0, 0, 0, ino=(await run.world.entries(parent.ino))[self.name].ino)
             parent.children[self.name] = there
-            parent.touch(modified=True)
             there.mtime_ns = there.ctime_ns = -1
         inode = await run.world.fs.attributes.getattr(there.ino)
         there.data, there.mode = data, mode
@@ -471,16 +475,16 @@ class ForeignDelete:
     file: int
 
     async def do(self, run: Run) -> None:
-        chosen = run.node(self.file, FILE)
-        if chosen is None or run.is_open(chosen[0]):
-            return
+        chosen = await run.node(self.file, FILE)
+        if chosen is None or run.is_open(chosen[0]) or chosen[1].implicit:
+            return  # (a directory of keys alone vanishes with its last one)
         node, parent, name = chosen
         await run.world.drain()
         path = next(path for path, found, _ in run.tree.walk() if found is node)
+        run.changed_by_others(parent)
         run.world.bucket.foreign_delete(run.world.prefix + path.decode())
         await run.world.refresh.refresh(["/"], recursive=True)
         del parent.children[name]
-        parent.touch(modified=True)
 
 
 Step = (

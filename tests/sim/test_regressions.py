@@ -24,14 +24,16 @@ from tests.sim.steps import (
     Rename,
     Restart,
     SetAttributes,
+    StartDrain,
     Sync,
+    Trouble,
     Truncate,
     Wait,
     Write,
     WriteWhileRead,
     Xattr,
 )
-from tests.sim.world import ROOT_INO, SMALL_FILE_BYTES, World
+from tests.sim.world import PART_BYTES, ROOT_INO, SMALL_FILE_BYTES, World
 
 A, B = b"a", b"b"
 BIG = SMALL_FILE_BYTES + 1
@@ -110,6 +112,12 @@ PROGRAMS: dict[str, list[Step]] = {
         SetAttributes(0, mtime_ns=1),
         Close(0),
     ],
+    "an_upload_in_parts_whose_beginning_was_not_answered_is_found_and_aborted": [
+        Create(0, A),
+        Write(0, PART_BYTES, 1),
+        Trouble("create_multipart", after=True),
+        StartDrain(turns=6),
+    ],
     "a_renamed_directory_takes_its_objects_along": [
         Make(DIRECTORY, 0, A),
         Create(1, B),
@@ -122,10 +130,25 @@ PROGRAMS: dict[str, list[Step]] = {
     "an_unlinked_open_file_leaves_nothing": [Create(0, A), Write(0, 0, BIG), Drain(), Remove(0), Write(0, 0, 1)],
 }
 
+UNLISTED: dict[str, tuple[list[str], list[Step]]] = {
+    "looking_at_a_marker_that_is_being_moved_does_not_leave_it_behind": (
+        ["b/b/"],
+        [Rename(0, 0, A), Rename(0, 2, A, exchange=True)],
+    ),
+}
+"""Keys that were there before, and what was done to them before anybody looked."""
+
 
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_it_stays_fixed(name: str) -> None:
     perform(PROGRAMS[name])
+
+
+@pytest.mark.parametrize("name", UNLISTED)
+@pytest.mark.semantics("existing-bucket")
+def test_nothing_that_nobody_looked_at_gets_lost(name: str) -> None:
+    existing, program = UNLISTED[name]
+    perform(program, existing=existing)
 
 
 @pytest.mark.parametrize("turns", range(9))
