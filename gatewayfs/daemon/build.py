@@ -153,7 +153,9 @@ def build(
         rng=rng,
         gate=gate,
         settings=settings,
-        hooks=UploadHooks(refresh.ensure_listed, late.flush_live, notifier, log_event),
+        hooks=UploadHooks(
+            refresh.ensure_listed, late.flush_live, notifier, log_event, refresh.claimant, refresh.note_moved
+        ),
         capabilities=stored_capabilities(meta),
     )
     filesystem = Filesystem(

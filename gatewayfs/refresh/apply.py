@@ -83,7 +83,11 @@ class Applier:
         news = News()
         with self.meta.transaction() as tx:
             yield tx, news
-        news.tell(self._kernel, self._notice)
+        news.tell(self._kernel, self._dirtied)
+
+    def _dirtied(self, ino: int) -> None:
+        self.motion.claims.note(ino)
+        self._notice(ino)
 
     def now_ns(self) -> int:
         return self._clock.time_ns()
@@ -170,7 +174,7 @@ class Applier:
                 else:
                     walk.saw(child.ino)
                     self._known_directory(tx, news, walk, prefix, child)
-            unknown = [row for row in unknown if not self.motion.claims.on(tx, row[1], walk.ino)]
+            unknown = [row for row in unknown if not self.motion.claims.claimant(tx, row[1], walk.ino)]
             doubtful = self._suspects(tx, walk, {prefix for _, prefix, _ in unknown}, mark)
             for name, prefix, child in unknown:
                 if prefix not in doubtful:

@@ -228,7 +228,7 @@ class Lister:
             source = markers.adopt(self._applier, walk.ino)
         if source is None:
             return None  # made here and not settled: nothing in the bucket is its
-        if self._motion.claims.on(self._meta, source, walk.ino):
+        if self._motion.claims.claimant(self._meta, source, walk.ino):
             # A new directory at the old place of one whose move has not ended.
             if walk.renewing:
                 return None

@@ -14,12 +14,11 @@ below it: normally nothing is. Up to ``SCAN_MAX`` records are searched for that;
 verified.
 """
 
-import logging
 from collections.abc import Callable, Iterator
 
 import trio
 
-from gatewayfs.errors import GatewayError, StaleInode
+from gatewayfs.errors import StaleInode
 from gatewayfs.meta.env import MetaStore
 from gatewayfs.meta.reader import Reader
 from gatewayfs.meta.schema import Inode
@@ -28,78 +27,74 @@ from gatewayfs.refresh.waiting import Requests
 from gatewayfs.s3.store import ListPage, ObjectStore
 from gatewayfs.types import ROOT_INO
 
-log = logging.getLogger(__name__)
-
 SCAN_MAX = 2000
 """Records looked at per page of unknown prefixes: some 6 ms. More than these in motion means busy days anyhow."""
 
 SCAN_SLICE = 500
-RESCAN_PAUSE_S = 1.0
+
+TIDY_MIN = 1000
+"""Claims that are over go when somebody asks for them, or when so many have gathered (some 5 ms of looking)."""
 
 
 class Claims:
     """Old prefixes of renamed directories whose children have not all been visited by the reconciler.
 
-    Fed by ``note`` at each rename and by a walk over the queue at the start. When a claim turns out to be over, the
-    directories below may still have theirs: it stays until another walk over the queue has found those. Too wide a
-    claim only delays news.
+    Found in the queue at the start; from then on whoever marks a directory ``children_unsettled`` says so (``note``).
+    When a directory was visited its claim is over, and those below it have theirs. A claim is also a promise to its
+    holder: nobody else writes there before it is over (``claimant``), so whatever lies there is the holder's.
     """
 
     def __init__(self, meta: MetaStore) -> None:
         self._meta = meta
         self._claims: dict[str, int] = {}
-        self._noted: dict[str, int] = {}
-        self._outdated = trio.Event()
+        self._tidy_at = TIDY_MIN
 
     def __repr__(self) -> str:
         return f"<Claims {self._claims}>"
 
     def note(self, ino: int) -> None:
-        """The directory ``ino`` was renamed (nothing happens for other inodes)."""
+        """The directory ``ino`` was renamed, or one above it (nothing happens for other inodes)."""
         inode = self._meta.inode(ino)
         if inode is not None and (source := _claim(inode)):
-            self._claims[source] = self._noted[source] = ino
+            self._claims[source] = ino
+        if len(self._claims) >= self._tidy_at:
+            self._claims = {source: ino for source, ino in self._claims.items() if self._holds(ino, source)}
+            self._tidy_at = max(TIDY_MIN, 2 * len(self._claims))
 
-    def below(self, prefix: str) -> bool:
-        """Whether any claim is on something below ``prefix``."""
-        return any(source.startswith(prefix) for source in self._claims)
+    def _holds(self, ino: int, source: str) -> bool:
+        inode = self._meta.inode(ino)
+        return inode is not None and _claim(inode) == source
 
-    def on(self, reader: Reader, key: str, directory: int) -> bool:
-        """Whether ``key``, found by listing ``directory``, belongs to a renamed directory elsewhere.
+    def children(self, source: str) -> set[str]:
+        """Of the prefixes one component below ``source``: those with a claim on them or on something below."""
+        start = len(source)
+        return {
+            source + claim[start:].partition("/")[0] + "/"
+            for claim in self._claims
+            if claim.startswith(source) and claim != source
+        }
+
+    def claimant(self, reader: Reader, key: str, directory: int) -> int:
+        """The renamed directory that ``key``, wanted or found by ``directory``, belongs to; 0 if to none elsewhere.
 
         The claim on the longest prefix decides: a directory may have been taken out of another before that was renamed.
         """
-        source = max((source for source in self._claims if key.startswith(source)), key=len, default="")
-        if not source:
-            return False
-        holder = self._claims[source]
-        inode = reader.inode(holder)
-        if inode is None or _claim(inode) != source:
-            self._outdated.set()
-        return not _is_below(reader, directory, holder)
+        end = len(key)
+        while (end := key.rfind("/", 0, end)) >= 0:
+            holder = self._claims.get(source := key[: end + 1])
+            if holder is None:
+                continue
+            if self._holds(holder, source):
+                return 0 if _is_below(reader, directory, holder) else holder
+            del self._claims[source]
+        return 0
 
     async def scan(self) -> None:
         """Find all claims in the queue."""
-        self._outdated = trio.Event()
-        self._noted = {}
-        found: dict[str, int] = {}
         for count, (_, ino) in enumerate(self._meta.iter_dirty(), 1):
-            inode = self._meta.inode(ino)
-            if inode is not None and (source := _claim(inode)):
-                found[source] = ino
+            self.note(ino)
             if count % SCAN_SLICE == 0:
                 await trio.lowlevel.checkpoint()
-        self._claims = found | self._noted
-
-    async def run(self) -> None:
-        """Scan again whenever a claim is outdated."""
-        while True:
-            await self._outdated.wait()
-            try:
-                await self.scan()
-            except GatewayError:
-                log.exception("could not look through the queue; the claims so far stay")
-            await trio.sleep(RESCAN_PAUSE_S)
 
 
 def _claim(inode: Inode) -> str:
@@ -165,7 +160,7 @@ class Motion:
         noted = self.own.since(mark)
         if noted is None or self._meta.dirty_count + self._meta.doomed_count + len(noted) > SCAN_MAX:
             return prefixes
-        found = {prefix for prefix in prefixes if self.claims.below(prefix)}
+        found = self.claims.children(source)
         for key in _keys_in_motion(tx, noted):
             if key.startswith(source):
                 found.add(source + key[len(source) :].partition("/")[0] + "/")
@@ -183,7 +178,7 @@ class Motion:
                 requests += 1
                 view = self.view(self._meta, mark)
                 for row in page.objects:
-                    if not view.moves(row.key) and not self.claims.on(self._meta, row.key, directory):
+                    if not view.moves(row.key) and not self.claims.claimant(self._meta, row.key, directory):
                         then()
                         return requests
             token = page.next_token

@@ -84,7 +84,7 @@ class Refresh:
             self._lister.nursery = self._names.nursery = self._heads.nursery = nursery
             try:
                 task_status.started()
-                await self._motion.claims.run()
+                await trio.sleep_forever()
             finally:
                 self._lister.nursery = self._names.nursery = self._heads.nursery = None
 
@@ -100,6 +100,14 @@ class Refresh:
             Unavailable: the bucket does not answer; what was listed by then is applied.
         """
         return await Renewal(self._meta, self._lister, self._names, self._settings).run(folders, recursive=recursive)
+
+    def claimant(self, key: str, directory: int) -> int:
+        """The renamed directory, its children not visited yet, that whatever lies at ``key`` belongs to; 0 if to none.
+
+        Args:
+            directory: where the one who asks is; below the renamed directory itself the key is its own.
+        """
+        return self._motion.claims.claimant(self._meta, key, directory)
 
     def statistics(self) -> RefreshStatistics:
         """Counters since the start, and the state now."""

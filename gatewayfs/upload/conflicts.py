@@ -128,6 +128,8 @@ def _follow(
 async def name_taken(ctx: Context, ino: int, key: str, info: ObjectInfo) -> None:
     """Where ``ino`` wants to be lies an object that nobody here knew of."""
     inode = ctx.meta.require(ino)
+    if records.wanted_key(ctx.meta, inode) != key:
+        return  # it was renamed while we looked
     if not inode.is_directory:
         await _keep_both(ctx, ino, key, info)
         return

@@ -58,6 +58,8 @@ def _mark(ctx: Context, children: list[int]) -> list[int]:
                 continue
             tx.put(msgspec.structs.replace(child, dirty_since_ns=child.dirty_since_ns or now_ns))
             marked.append(child_ino)
+    for child_ino in marked:
+        ctx.hooks.note_moved(child_ino)
     return marked
 
 

@@ -121,6 +121,9 @@ class Reconciler:
             ctx.doing(ino, type(step).__name__)
             if isinstance(step, WaitFor):
                 return await self._wait_for(inode, step)
+            if isinstance(step, SendSmall | SendContent | Copy) and (claimant := self._claimant(inode, step.key)):
+                ctx.notice(claimant)
+                return Blocked(claimant)
             if isinstance(step, Settled | SendSmall | Copy):
                 # An upload in parts that was begun is not what is needed any more.
                 await abort(ctx, ino)
@@ -134,6 +137,14 @@ class Reconciler:
                 return None
             except StaleInode:
                 return None
+
+    def _claimant(self, inode: Inode, key: str) -> int:
+        """A renamed directory nobody has looked into yet, to which an object at ``key`` would belong; 0: write."""
+        if inode.remote is not None and inode.remote.key == key:
+            return 0
+        claimant = self._ctx.hooks.claimant(key, inode.parent)
+        # One that cannot be listed is not waited for: the write is conditional anyhow.
+        return claimant if claimant and self._ctx.meta.parked(claimant) is None else 0
 
     def _keys(self, inode: Inode, key: str | None) -> set[str]:
         state = self._ctx.meta.upload_state(inode.ino)

@@ -59,6 +59,15 @@ class UploadSettings:
     read_only: bool = False
 
 
+def no_claimant(key: str, directory: int) -> int:
+    """No directory is ever renamed."""
+    return 0
+
+
+def not_noted(ino: int) -> None:
+    """Nobody asks what was renamed."""
+
+
 @dataclass(frozen=True, slots=True)
 class UploadHooks:
     """What the floors above lend.
@@ -68,9 +77,15 @@ class UploadHooks:
         flush_live: puts size and times of a file open for writing into its record.
         kernel: told of names and attributes that change behind its back.
         event: takes one event; must return at once and not raise.
+        claimant: the renamed directory, its children not all in the queue yet, that whatever lies at a key belongs to;
+            0 if to none but that of the inode number given. Until then nobody is recorded as holding such an object,
+            and it is nobody else's work either: nothing may be written there.
+        note_moved: tells the same one that the directory of this number moves because one above it does.
     """
 
     ensure_listed: Callable[[int], Awaitable[None]]
     flush_live: Callable[[int], Awaitable[None]]
     kernel: Kernel
     event: Callable[[Event], None]
+    claimant: Callable[[str, int], int] = no_claimant
+    note_moved: Callable[[int], None] = not_noted

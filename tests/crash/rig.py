@@ -116,7 +116,12 @@ async def rig(
         gate=Gate(0.5, random.Random(seed)),
         settings=UploadSettings(settle_s=settle_s, part_bytes=PART_BYTES, retry_s_max=0.5),
         hooks=UploadHooks(
-            ensure_listed=refresh.ensure_listed, flush_live=flush_live, kernel=NoKernel(), event=lambda event: None
+            ensure_listed=refresh.ensure_listed,
+            flush_live=flush_live,
+            kernel=NoKernel(),
+            event=lambda event: None,
+            claimant=refresh.claimant,
+            note_moved=refresh.note_moved,
         ),
         capabilities=EVERYTHING,
     )

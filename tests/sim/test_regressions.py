@@ -135,6 +135,14 @@ UNLISTED: dict[str, tuple[list[str], list[Step]]] = {
         ["b/b/"],
         [Rename(0, 0, A), Rename(0, 2, A, exchange=True)],
     ),
+    "a_marker_waits_for_the_one_that_is_to_be_taken_away_from_its_key": (
+        ["c/a/b/", "b/b/"],
+        [Rename(0, 0, A), Rename(0, 1, A, exchange=True), Rename(0, 2, A, exchange=True)],
+    ),
+    "a_file_waits_for_the_unlisted_one_that_is_to_be_taken_away_from_its_key": (
+        ["a/a"],
+        [Rename(0, 0, B), Make(DIRECTORY, 0, A), Create(1, A), Write(0, 0, 1), Close(0)],
+    ),
 }
 """Keys that were there before, and what was done to them before anybody looked."""
 

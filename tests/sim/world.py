@@ -152,6 +152,8 @@ class World:
                 flush_live=lambda ino: self.fs.files.persist(ino),
                 kernel=self.kernel,
                 event=lambda event: None,
+                claimant=self.refresh.claimant,
+                note_moved=self.refresh.note_moved,
             ),
             capabilities=self.bucket.capabilities,
         )

@@ -460,6 +460,24 @@ async def test_the_claims_of_moving_directories_survive_a_restart(w):
     assert w.names() == ["d2/"]
 
 
+async def test_claims_that_are_over_are_forgotten(w, monkeypatch):
+    monkeypatch.setattr(motion, "TIDY_MIN", 3)
+    claims = motion.Claims(w.meta)
+    for name in ("a", "b", "c"):
+        w.store.foreign_put(f"{name}/x")
+    async with w.running():
+        await w.refresh.ensure_listed(1)
+        for name in ("a", "b", "c"):
+            w.rename(name, name + "2")
+            claims.note(w.path(name + "2").ino)
+            if name == "a":
+                moved = w.path("a2")
+                with w.meta.transaction() as tx:
+                    tx.put(replace(moved, directory=replace(moved.directory, children_unsettled=False)))
+    assert claims.claimant(w.meta, "b/x", 1) == w.path("b2").ino
+    assert repr(claims) == f"<Claims {{'b/': {w.path('b2').ino}, 'c/': {w.path('c2').ino}}}>"
+
+
 async def test_a_new_directory_at_the_old_place_does_not_take_what_is_moving_away(w):
     w.store.foreign_put("d/x")
     async with w.running():
