@@ -9,7 +9,7 @@ PY := .venv/bin/python
 # PYTEST_ARGS="-k rename -x" narrows any of the test targets.
 PYTEST := $(PY) -m pytest $(PYTEST_ARGS)
 
-.PHONY: help setup demo test check test-e2e bench clean
+.PHONY: help setup demo test check test-e2e hunt bench clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z0-9-]*\): .*## \(.*\)/  make \1\t\2/p; s/^\([a-z0-9-]*\):  *## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | sort -u | expand -t 20
@@ -31,6 +31,10 @@ check: setup  ## before every commit: format, lint, types, tidy and unit tests, 
 
 test-e2e: setup  ## contract, crash and application tests against a production S3 server (Ceph), started here
 	@scripts/s3-server.sh run $(PYTEST) -m e2e tests
+
+EXAMPLES ?= 5000
+hunt: setup  ## random programs against the model, EXAMPLES=5000 of each kind, others every time: some minutes
+	GATEWAYFS_SIM_EXAMPLES=$(EXAMPLES) $(PYTEST) tests/sim/test_model.py
 
 bench: setup  ## the figures in bench/, measured on this machine
 	$(PY) -m bench

@@ -1,6 +1,8 @@
 """Random programs against the model.
 
-A failure prints the shortest program found, which then moves to test_regressions.py under a name of its own.
+A normal run takes the same programs every time, so that it fails only where a change is to blame; ``make hunt`` looks
+for new ones. A failure prints the shortest program found, which then moves to test_regressions.py under a name of its
+own.
 """
 
 import os
@@ -13,8 +15,11 @@ from tests.sim.posixmodel import DIRECTORY, FIFO, SYMLINK
 from tests.sim.program import perform
 from tests.sim.world import PART_BYTES, SMALL_FILE_BYTES
 
-EXAMPLES = int(os.environ.get("GATEWAYFS_SIM_EXAMPLES", "200"))
-"""Of a normal run, some 15 s; longer runs want thousands."""
+HUNT = int(os.environ.get("GATEWAYFS_SIM_EXAMPLES", "0"))
+"""So many programs nobody has tried yet, instead of the usual ones."""
+
+EXAMPLES = 200
+"""Of a normal run: some 10 s per test."""
 
 names = st.sampled_from([b"a", b"b", b"c", "é".encode()])
 numbers = st.integers(0, 7)
@@ -68,14 +73,28 @@ programs = st.lists(st.lists(st.one_of(posix, posix, around), max_size=12), max_
     lambda chapters: [step for chapter in chapters for step in chapter]
 )
 
+keys = st.sampled_from(
+    [f"{a}{b}{c}" for a in ("a", "b", "c") for b in ("", "/a", "/b") for c in ("", "/", "/a", "/b/", "/b/c")]
+)
 
-@settings(
-    max_examples=EXAMPLES,
+thorough = settings(
+    max_examples=HUNT or EXAMPLES,
+    derandomize=not HUNT,
     report_multiple_bugs=False,
     deadline=None,
     phases=[Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink],
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
+
+
+@thorough
 @given(programs, st.sampled_from(["", "some/prefix/"]))
 def test_every_program_does_what_posix_says_and_ends_in_the_bucket(program: list[steps.Step], prefix: str) -> None:
     perform(program, prefix)
+
+
+@thorough
+@given(programs, st.lists(keys, min_size=1, max_size=10, unique=True))
+def test_a_bucket_full_of_what_nobody_has_looked_at_yet(program: list[steps.Step], existing: list[str]) -> None:
+    # Without the store nothing can be known about what was never looked at.
+    perform([step for step in program if not isinstance(step, steps.Disconnect)], existing=existing)
