@@ -5,6 +5,7 @@
   the length of one test (``tests.support``); ``production_endpoint`` a server that people run in earnest.
 * A test that mounts needs root and /dev/fuse; elsewhere it is skipped, and the last lines of the run count the skips
   by reason. With GATEWAYFS_REQUIRE_ALL=1, as in CI, a skip is a failure unless the test is marked ``may_skip``.
+* Hypothesis judges no example by its time: the machine may be busy. In CI it tries the same examples every time.
 """
 
 import os
@@ -14,12 +15,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from tests.support.gateway import Gateway, Gateways
 from tests.support.s3server import TEST_KEY, TEST_SECRET, Bucket, fresh_bucket, production_server
 
 TESTS = Path(__file__).parent
 REQUIRE_ALL = os.environ.get("GATEWAYFS_REQUIRE_ALL") == "1"
+settings.register_profile("gatewayfs", deadline=None, derandomize=REQUIRE_ALL or settings().derandomize)
+settings.load_profile("gatewayfs")
+
 FAILED_KEY = pytest.StashKey[bool]()
 
 
