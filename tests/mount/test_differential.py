@@ -138,7 +138,7 @@ class Chooser:
         return Operation(f"renameat2 {old} -> {new} {flag}", lambda root: renameat2(root / old, root / new, flag))
 
     def op_chmod(self) -> Operation:
-        path, mode = self.some_path(), self.rng.choice([0o000, 0o640, 0o4755, 0o6777, 0o2666, 0o1777])
+        path, mode = self.some_path(), self.rng.choice([0o000, 0o640, 0o4755, 0o6777, 0o1777])
         return Operation(f"chmod {path} {mode:o}", lambda root: os.chmod(root / path, mode))
 
     def op_chown(self) -> Operation:
@@ -257,7 +257,7 @@ def tree(root: Path) -> dict[str, tuple[object, ...]]:
 def open_directory() -> Iterator[Path]:
     """A local directory that others than root get into (pytest's own are for nobody else), "nodev" as the mount is."""
     with tempfile.TemporaryDirectory(dir="/var/tmp") as directory:
-        Path(directory).chmod(0o755)
+        Path(directory).chmod(0o777)
         subprocess.run(["mount", "--bind", directory, directory], check=True)
         try:
             subprocess.run(["mount", "-o", "remount,bind,nodev", directory], check=True)
