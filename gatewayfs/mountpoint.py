@@ -63,7 +63,8 @@ def resolve(path: Path) -> Path:
 def prepare_mountpoint(path: Path, *, cache_directory: Path, allow_nonempty: bool = False) -> Path:
     """Make sure that we can mount here; returns the real path.
 
-    A dead mount of ours, left by a crash, is detached (and logged).
+    A dead mount of ours, left by a crash, stays until ``uncover``: as long as it is there, a program that goes on
+    writing gets errors instead of filling the bare directory, where the next mount would hide what it wrote.
 
     Args:
         path: the directory to mount on.
@@ -76,8 +77,34 @@ def prepare_mountpoint(path: Path, *, cache_directory: Path, allow_nonempty: boo
     place = resolve(path)
     for clash in nested(Path(os.path.realpath(cache_directory)), place):
         raise UserError(clash, exit_code=2)
+    if (mount := mounted_at(place)) is not None and mount.type.startswith("fuse"):
+        _refuse_unless_dead(place, mount)
+    else:
+        _check_directory(place, allow_nonempty)
+    return place
+
+
+def uncover(place: Path, *, allow_nonempty: bool = False) -> None:
+    """Detach what a crash left mounted here; the very next thing should be to mount.
+
+    Args:
+        place: as ``prepare_mountpoint`` returned it.
+        allow_nonempty: whether entries of the directory may be covered.
+
+    Raises:
+        UserError: what is wrong with the directory, and the cure.
+    """
+    covered = False
     while (mount := mounted_at(place)) is not None and mount.type.startswith("fuse"):
-        _detach_if_dead(place, mount)
+        _refuse_unless_dead(place, mount)
+        logger.warning("detaching the dead mount of %s on %s, left by a crash", mount.source, place)
+        unmount(place, detach=True)
+        covered = True
+    if covered:
+        _check_directory(place, allow_nonempty)
+
+
+def _check_directory(place: Path, allow_nonempty: bool) -> None:
     try:
         mode = place.stat().st_mode
     except FileNotFoundError:
@@ -88,7 +115,6 @@ def prepare_mountpoint(path: Path, *, cache_directory: Path, allow_nonempty: boo
         raise UserError(f"{place} is not a directory", "name an empty directory")
     if not allow_nonempty:
         _refuse_entries(place)
-    return place
 
 
 def unmount(path: Path, *, detach: bool = False) -> None:
@@ -135,7 +161,7 @@ def answers(path: Path) -> int:
     return outcome[0] if outcome else errno.ETIMEDOUT
 
 
-def _detach_if_dead(place: Path, mount: Mounted) -> None:
+def _refuse_unless_dead(place: Path, mount: Mounted) -> None:
     outcome = answers(place)
     if outcome != errno.ENOTCONN:
         state = "does not answer" if outcome == errno.ETIMEDOUT else "is in use"
@@ -144,8 +170,6 @@ def _detach_if_dead(place: Path, mount: Mounted) -> None:
         )
     if mount.type != OUR_TYPE:
         raise UserError(f"a dead mount of {mount.type} is on {place}", f"umount -l {place}")
-    logger.warning("detaching the dead mount of %s on %s, left by a crash", mount.source, place)
-    unmount(place, detach=True)
 
 
 def _refuse_entries(place: Path) -> None:

@@ -33,6 +33,7 @@ from gatewayfs.daemon.service import Service
 from gatewayfs.errors import CorruptRecord, LocalError, StoreError, UserError
 from gatewayfs.fuse import session
 from gatewayfs.meta.env import MetaStore
+from gatewayfs.mountpoint import uncover
 from gatewayfs.runtime import systemd
 from gatewayfs.runtime.clock import SystemClock
 from gatewayfs.runtime.offload import Offload
@@ -160,6 +161,7 @@ async def _session(stop: trio.Event) -> None:
 
 @contextlib.asynccontextmanager
 async def _mounted(parts: Parts, mountpoint: Path) -> AsyncIterator[None]:
+    uncover(mountpoint, allow_nonempty=parts.config.mount.allow_nonempty)
     session.mount(parts.operations, mountpoint, _source(parts.config), parts.config.mount.fuse_options)
     try:
         yield

@@ -239,10 +239,10 @@ class Gateway:
 class Gateways:
     """The daemons of one test, under ``home``; a context manager that ends them all."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, *, stuck_s: float = STUCK_S) -> None:
         self.home = home
         self.made: list[Gateway] = []
-        self.watchdog = threading.Timer(STUCK_S, self.abandon_all)
+        self.watchdog = threading.Timer(stuck_s, self.abandon_all)
         self.watchdog.daemon = True
 
     def mount(self, bucket: Bucket, *, start: bool = True, **arguments: Any) -> Gateway:

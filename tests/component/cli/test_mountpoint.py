@@ -71,14 +71,28 @@ def test_the_cache_may_lie_neither_in_nor_around_the_mount(place: Path, tmp_path
 
 
 @needs_mount
-def test_a_dead_mount_of_ours_is_detached_and_logged(place: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_dead_mount_of_ours_is_detached_at_the_last_moment_and_logged(
+    place: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     for _ in range(2):
         os.close(fuse_mount(place))
     assert mountpoint.answers(place) == errno.ENOTCONN
     assert prepare(place) == place
+    assert mountpoint.answers(place) == errno.ENOTCONN  # nobody can write into the bare directory meanwhile
+    mountpoint.uncover(place)
     assert mountpoint.mounted_at(place) is None
     messages = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert messages == [f"detaching the dead mount of bucket/x on {place}, left by a crash"] * 2
+
+
+@needs_mount
+def test_what_lies_under_a_dead_mount_is_not_hidden_again(place: Path) -> None:
+    (place / "thesis.txt").touch()
+    os.close(fuse_mount(place))
+    assert prepare(place) == place
+    with pytest.raises(UserError, match=r"is not empty \(it has 'thesis.txt'\)"):
+        mountpoint.uncover(place)
+    mountpoint.uncover(place, allow_nonempty=True)
 
 
 @needs_mount
