@@ -74,6 +74,6 @@ def visited(ctx: Context, ino: int) -> None:
         inode = tx.inode(ino)
         if inode is None or inode.directory is None:
             return
-        directory = msgspec.structs.replace(inode.directory, children_unsettled=False)
-        directory = records.at_source(directory, records.wanted_key(tx, inode)) or directory
+        source = records.wanted_key(tx, inode) or inode.directory.source
+        directory = msgspec.structs.replace(inode.directory, children_unsettled=False, source=source)
         tx.put(msgspec.structs.replace(inode, directory=directory))

@@ -100,14 +100,15 @@ def marked(tx: MetaStore | Transaction, inode: Inode, now_ns: int) -> Inode:
     """The record with ``dirty_since_ns`` as it must be: 0 exactly when nothing differs from the bucket."""
     key = wanted_key(tx, inode)
     if key is None or not differs(inode, key):
-        return msgspec.structs.replace(inode, dirty_since_ns=0, directory=at_source(inode.directory, key))
+        return msgspec.structs.replace(inode, dirty_since_ns=0, directory=_at_source(inode.directory, key))
     fresh = inode.dirty_since_ns == 0 or (inode.remote is not None and content_differs(inode))
     return msgspec.structs.replace(inode, dirty_since_ns=now_ns if fresh else inode.dirty_since_ns)
 
 
-def at_source(directory: Directory | None, key: str | None) -> Directory | None:
-    """A settled directory is listed from where it is."""
-    if directory is None or key is None or directory.source == key or directory.children_unsettled:
+def _at_source(directory: Directory | None, key: str | None) -> Directory | None:
+    """A directory made here is listed from where it is once it has settled. One that has a source keeps it: if that is
+    not where it is, a directory above was renamed, and its children are still there."""
+    if directory is None or key is None or directory.source is not None or directory.children_unsettled:
         return directory
     return msgspec.structs.replace(directory, source=key)
 

@@ -143,6 +143,10 @@ UNLISTED: dict[str, tuple[list[str], list[Step]]] = {
         ["a/a"],
         [Rename(0, 0, B), Make(DIRECTORY, 0, A), Create(1, A), Write(0, 0, 1), Close(0)],
     ),
+    "a_marker_that_goes_up_below_a_renamed_directory_does_not_strand_what_is_not_listed_yet": (
+        ["a/b/c"],
+        [SetAttributes(1, mtime_ns=1), Wait(1.0), Rename(0, 0, B), Wait(3.0)],
+    ),
 }
 """Keys that were there before, and what was done to them before anybody looked."""
 
