@@ -126,10 +126,10 @@ class Applier:
         if verdict is Verdict.SAME:
             return
         if child is None:
-            if not view.moves(row.key):
+            if not view.moves(row.key, row.etag):
                 self._add_file(tx, news, walk, name, row, moving)
         elif verdict is Verdict.SHADOWED:
-            if not view.moves(row.key):
+            if not view.moves(row.key, row.etag):
                 self._shadow(walk, row.key)
                 walk.hide(name, row)
         elif verdict is Verdict.LOCAL:
@@ -145,6 +145,10 @@ class Applier:
     def _add_file(
         self, tx: Transaction, news: News, walk: ListingPass, name: bytes, row: ListedObject, moving: bool
     ) -> None:
+        ghost = tx.holder(row.key)
+        if ghost is not None:
+            # Removed here and still open: the object it was read from was replaced, and its key is another's now.
+            tx.put(replace(ghost, remote=None))
         ino = tx.new_ino()
         dirty_since_ns = self.now_ns() if moving else 0
         tx.put(records.new_file(ino, walk.ino, name, row, self.defaults, dirty_since_ns))

@@ -207,7 +207,7 @@ class HeadPool:
     def _found(self, tx: Transaction, news: News, inode: Inode, info: ObjectInfo, mark: int) -> None:
         was = inode
         if inode.is_directory:
-            if inode.remote is None and self._applier.motion.view(tx, mark).moves(info.key):
+            if inode.remote is None and self._applier.motion.view(tx, mark).moves(info.key, info.etag):
                 self._missing(tx, news, inode)  # somebody else's marker, on its way out
                 return
             # A directory that is being moved before anybody looked at its marker has to take it along.

@@ -23,7 +23,7 @@ def found(applier: Applier, walk: ListingPass, row: ListedObject, mark: int) -> 
         if applier.own.changed(row.key, mark) or (inode.dirty_since_ns and not unasked):
             return
         if inode.remote is None:
-            if applier.motion.view(tx, mark).moves(row.key):
+            if applier.motion.view(tx, mark).moves(row.key, row.etag):
                 return
             tx.put(records.with_marker(inode, row))
         elif inode.remote.key != row.key:

@@ -127,11 +127,18 @@ class View:
         """Whether we changed the object at ``key`` since the request, so that its answer says nothing of it."""
         return self._own.changed(key, self._mark)
 
-    def moves(self, key: str) -> bool:
-        """Whether the object at ``key`` is one we delete or move, have just changed, or may have written."""
+    def moves(self, key: str, etag: str) -> bool:
+        """Whether the object at ``key`` is one we delete or move, have just changed, or may have written.
+
+        Args:
+            etag: of what was found there.
+        """
         reader = self._reader
-        if self.changed(key) or reader.doomed(key) is not None or reader.holder(key) is not None:
+        if self.changed(key) or reader.doomed(key) is not None:
             return True
+        holder = reader.holder(key)
+        if holder is not None and (holder.linked or holder.remote is None or holder.remote.etag in ("", etag)):
+            return True  # (with another etag, what a removed file that is still open was read from is gone)
         if self._attempted is None:
             # Writes under way, and those whose answers were lost: the object may be ours though nobody holds it yet.
             self._attempted = {attempt.key for _, state in reader.iter_uploads() for attempt in state.attempts}
@@ -178,7 +185,7 @@ class Motion:
                 requests += 1
                 view = self.view(self._meta, mark)
                 for row in page.objects:
-                    if not view.moves(row.key) and not self.claims.claimant(self._meta, row.key, directory):
+                    if not view.moves(row.key, row.etag) and not self.claims.claimant(self._meta, row.key, directory):
                         then()
                         return requests
             token = page.next_token

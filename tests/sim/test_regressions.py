@@ -251,6 +251,33 @@ def test_a_replaced_object_costs_a_reader_one_error_and_nobody_else_anything(tmp
     in_a_world(tmp_path, body)
 
 
+@pytest.mark.semantics("unlink-open")
+def test_what_others_put_at_the_key_of_a_removed_open_file_appears(tmp_path: Path) -> None:
+    async def body(world: World) -> None:
+        files = world.fs.files
+        world.bucket.foreign_put("f", b"1" * BIG)
+        ino = (await world.entries(ROOT_INO))[b"f"].ino
+        reader = await files.open(ino, os.O_RDONLY)
+        await world.fs.names.unlink(ROOT_INO, b"f")
+        await world.drain()
+        await world.refresh.refresh(["/"], recursive=True)
+        assert await world.entries(ROOT_INO) == {}, "the object is there for the reader only"
+        world.bucket.foreign_put("f", b"2" * 5)
+        await world.refresh.refresh(["/"], recursive=True)
+        found = (await world.entries(ROOT_INO))[b"f"]
+        assert (found.ino != ino, found.size) == (True, 5)
+        with pytest.raises(Unavailable):
+            await files.read(reader, 0, 5)
+        await files.release(reader)
+        await world.drain()
+        assert world.bucket.raw["f"].data == b"2" * 5
+        late = await files.open(found.ino, os.O_RDONLY)
+        assert await files.read(late, 0, 5) == b"2" * 5
+        await files.release(late)
+
+    in_a_world(tmp_path, body)
+
+
 @pytest.mark.semantics("rename-directory")
 def test_a_tree_nobody_has_listed_moves_with_its_markers_and_their_data(tmp_path: Path) -> None:
     async def body(world: World) -> None:
