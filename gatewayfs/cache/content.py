@@ -6,27 +6,31 @@ or open) from unpinned.
 """
 
 import logging
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
-import trio
 
+from gatewayfs.cache.evicting import Evictor, Limits
+from gatewayfs.cache.eviction import Hold
 from gatewayfs.cache.extents import Extents
 from gatewayfs.cache.fetch import Fetcher
 from gatewayfs.cache.live import Content
 from gatewayfs.cache.packs import Packs
 from gatewayfs.cache.parts import CacheParts
+from gatewayfs.cache.room import CHUNK_BYTES, Room, hold_of
 from gatewayfs.cache.snapshot import Snapshot, take, unchanged
 from gatewayfs.cache.sparse import Folder
+from gatewayfs.cache.statistics import CacheStatistics
+from gatewayfs.cache.taking_stock import take_stock
 from gatewayfs.cache.verify import wrong_with
 from gatewayfs.meta.env import MetaStore
 from gatewayfs.meta.schema import PLACED_IN_PACK, Inode, Placement
 from gatewayfs.meta.transaction import Transaction
 from gatewayfs.runtime.clock import Clock
-from gatewayfs.runtime.disk import Disk, OpenFile, punch_hole
+from gatewayfs.runtime.disk import Disk, OpenFile, free_bytes, punch_hole
 from gatewayfs.runtime.offload import Offloader
 from gatewayfs.s3.store import ObjectStore
 
@@ -36,17 +40,6 @@ SMALL_FILE_BYTES = 64 << 10
 """Default of ``cache.small_file``: above it one ext4 file of its own costs less than copying through a pack."""
 
 
-@dataclass(frozen=True, slots=True)
-class CacheStatistics:
-    """For ``status``."""
-
-    live_files: int
-    open_handles: int
-    pack_bytes: int
-    fetched_bytes: int
-    fetches: int
-
-
 class ContentCache:
     """All cached bytes of one share.
 
@@ -54,6 +47,8 @@ class ContentCache:
         directory: the cache directory; ``packs/`` and ``data/`` below it belong to this class.
         background: starts a function in a thread without waiting (frees space); see ``daemon.py``.
         deadline_s: how long a read may wait for the bucket.
+        limits: how much of the disk may be used; by default everything.
+        chunk_bytes: what of a large file is evicted at a time.
     """
 
     def __init__(
@@ -67,6 +62,8 @@ class ContentCache:
         background: Callable[[Callable[[], None]], None],
         small_file_bytes: int = SMALL_FILE_BYTES,
         deadline_s: float = 30.0,
+        limits: Limits | None = None,
+        chunk_bytes: int = CHUNK_BYTES,
     ) -> None:
         self._meta = meta
         self._offload = offload
@@ -74,7 +71,21 @@ class ContentCache:
         disk = Disk(offload)
         self.packs = Packs(directory / "packs", disk, self._punch)
         self.folder = Folder(directory / "data", meta, background)
-        self._fetcher = Fetcher(meta, store, self.packs, small_file_bytes, deadline_s)
+        self.room = Room(self.packs, chunk_bytes)
+        self.evictor = Evictor(
+            self.room,
+            limits or Limits(),
+            meta=meta,
+            packs=self.packs,
+            offload=offload,
+            acquire=self.acquire,
+            release=self.release,
+            live=self.live,
+            free_bytes=lambda: free_bytes(directory),
+        )
+        self.room.grown = self.evictor.poke
+        meta.watch = self._watch
+        self._fetcher = Fetcher(meta, store, self.packs, self.room, small_file_bytes, deadline_s, self.evictor.admit)
         self._parts = CacheParts(
             meta=meta,
             packs=self.packs,
@@ -82,7 +93,9 @@ class ContentCache:
             clock=clock,
             small_file_bytes=small_file_bytes,
             folder=self.folder,
+            room=self.room,
             fetch=self._fetcher.fetch,
+            bypass=self._fetcher.bypass,
             freeing=self._freeing,
         )
         self._live: dict[int, Content] = {}
@@ -97,6 +110,8 @@ class ContentCache:
         content = self._live.get(inode.ino)
         if content is None:
             content = self._live[inode.ino] = Content(self._parts, inode)
+            content.hold = hold_of(inode)
+            content.booked = (content.hold, 0)
         content.users += 1
         return content
 
@@ -111,6 +126,10 @@ class ContentCache:
             content.sparse.abandon(self._meta.inode(content.ino))
         if self._live.get(content.ino) is content:
             del self._live[content.ino]
+            if content.hold is Hold.DIRTY and content.clean_end:
+                # Which bytes of a changed file are clean is known only while it is in use.
+                content.clean_end = 0
+                self.room.follow(content, 0, content.size)
 
     @contextmanager
     def using(self, inode: Inode) -> Iterator[Content]:
@@ -208,38 +227,50 @@ class ContentCache:
         """What is wrong with the bytes a record names, in one line; "" when they are there."""
         return wrong_with(inode, self.packs, self.folder)
 
-    async def count_packs(self, inodes: Callable[[int, int], list[Inode]]) -> None:
-        """Walk all records once, in slices, so that packs know their live bytes. Runs in the background after start."""
-        after = 0
-        while batch := inodes(after, 500):
-            for inode in batch:
-                placement = inode.placement
-                if placement is not None and placement.kind == PLACED_IN_PACK:
-                    self.packs.count_existing(placement)
-            after = batch[-1].ino
-            await trio.lowlevel.checkpoint()
-        self.packs.counted()
+    async def take_stock(self, inodes: Callable[[int, int], list[Inode]]) -> None:
+        """Walk all records once, in slices, so that the books know what was here before the start."""
+        await take_stock(self, self._meta, self._offload, inodes)
 
     async def tidy_up(self, inodes: Callable[[int, int], list[Inode]]) -> None:
-        """After a start, in the background: count what packs hold, remove files a crash left without a record."""
-        await self.count_packs(inodes)
-        if removed := await self.folder.sweep(self._offload, self._live.__contains__):
+        """After a start, in the background: take stock, remove files a crash left without a record."""
+        await self.take_stock(inodes)
+        if removed := await self.folder.sweep(self._offload, self._in_use):
             log.info("removed %d cache files that no record names", removed)
 
     def statistics(self) -> CacheStatistics:
         """Counters for ``status``."""
+        limits = self.evictor.limits
         return CacheStatistics(
             live_files=len(self._live),
             open_handles=sum(content.opens for content in self._live.values()),
+            size_bytes=None if math.isinf(limits.size_bytes) else int(limits.size_bytes),
+            used_bytes=self.room.used_bytes,
+            dirty_bytes=self.room.dirty_bytes,
+            evicted_bytes=self.evictor.evicted_bytes,
             pack_bytes=self.packs.live_bytes,
             fetched_bytes=self._fetcher.fetched_bytes,
             fetches=self._fetcher.fetches,
+            bypassed_bytes=self._fetcher.bypassed_bytes,
+            reads=self.room.reads,
+            misses=self.room.misses,
+            full=self.evictor.stuck,
         )
 
     def close(self) -> None:
         """Let go of all descriptors."""
         self._live.clear()
         self.packs.close()
+
+    def _in_use(self, ino: int, number: int) -> bool:
+        content = self._live.get(ino)
+        return content is not None and content.sparse.number == number
+
+    def _watch(self, tx: Transaction) -> None:
+        for ino, inode in tx.inodes.items():
+            content = self._live.get(ino)
+            placed = inode is not None and inode.placement is not None
+            if placed or content is not None or self.room.holds(ino):
+                self.room.observe(ino, inode, content)
 
     def _freeing(self, ino: int, placement: Placement) -> Callable[[], None]:
         if placement.kind == PLACED_IN_PACK:

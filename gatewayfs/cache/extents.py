@@ -7,6 +7,9 @@ back is one range however many writes it took. All operations are O(log n) plus 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
 
+BLOCK_BYTES = 4096
+"""What ext4 and xfs allocate at a time."""
+
 
 class Extents:
     """Mutable set of half-open byte ranges ``[start, end)``.
@@ -73,6 +76,16 @@ class Extents:
             ends.append(self._ends[last - 1])
         self._starts[first:last] = starts
         self._ends[first:last] = ends
+
+    def allocated_bytes(self, start: int, end: int) -> int:
+        """How much of ``[start, end)``, a whole number of blocks, a file system allocates for these bytes."""
+        total = 0
+        for at in range(bisect_right(self._ends, start), len(self._starts)):
+            if self._starts[at] >= end:
+                break
+            first = max(self._starts[at], start) // BLOCK_BYTES * BLOCK_BYTES
+            total += -(-min(self._ends[at], end) // BLOCK_BYTES) * BLOCK_BYTES - first
+        return total
 
     def truncate(self, size: int) -> None:
         """Forget everything from ``size`` on."""

@@ -6,8 +6,8 @@ each holds its range here while it works and waits for overlapping ones first. R
 the extents: bytes are marked resident when they are there.
 """
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 import trio
 
@@ -38,13 +38,52 @@ class RangeGate:
         """Wait until nobody is busy with a byte of ``[start, end)``, then be it. A checkpoint only if it must wait."""
         while (done := self.blocker(start, end)) is not None:
             await done.wait()
-        entry = (start, end, trio.Event())
-        self._held.append(entry)
+        give_back = self.take(start, end)
         try:
             yield
         finally:
+            give_back()
+
+    def take(self, start: int, end: int) -> Callable[[], None]:
+        """``hold`` for who cannot wait: the range must be free. Call the result when done."""
+        entry = (start, end, trio.Event())
+        self._held.append(entry)
+
+        def give_back() -> None:
             self._held.remove(entry)
             entry[2].set()
+
+        return give_back
+
+
+class Readers:
+    """Who is reading which bytes from the disk just now, perhaps in a thread: they must not be given back meanwhile."""
+
+    __slots__ = ("_busy", "_left")
+
+    def __init__(self) -> None:
+        self._busy: list[tuple[int, int]] = []
+        self._left: trio.Event | None = None
+
+    @contextmanager
+    def reading(self, start: int, end: int) -> Iterator[None]:
+        """Around a read of ``[start, end)``."""
+        entry = (start, end)
+        self._busy.append(entry)
+        try:
+            yield
+        finally:
+            self._busy.remove(entry)
+            if self._left is not None:
+                self._left.set()
+                self._left = None
+
+    async def gone(self, start: int, end: int) -> None:
+        """Wait until nobody reads a byte of ``[start, end)``; new readers must be kept away by other means."""
+        while any(busy_start < end and start < busy_end for busy_start, busy_end in self._busy):
+            if self._left is None:
+                self._left = trio.Event()
+            await self._left.wait()
 
 
 class at_once:

@@ -26,8 +26,9 @@ from pathlib import Path
 import msgspec
 import trio
 
+from gatewayfs.cache.eviction import Hold
 from gatewayfs.cache.extents import Extents
-from gatewayfs.cache.gate import END_OF_FILE, RangeGate, at_once
+from gatewayfs.cache.gate import END_OF_FILE, RangeGate, Readers, at_once
 from gatewayfs.cache.parts import CacheParts
 from gatewayfs.cache.sparse import SparseFile
 from gatewayfs.errors import FileTooLarge, GatewayError, LocalError
@@ -38,6 +39,8 @@ from gatewayfs.types import Ino
 
 UNCHANGED = END_OF_FILE
 
+FETCH_TRIES = 3
+
 _BEFORE_MARK = register("cache.mark_dirty.before", "nothing of the change; the record says clean")
 _AFTER_MARK = register("cache.mark_dirty.after", "the record says changed; no byte is")
 _AFTER_WRITE = register("cache.write.after", "the bytes are in the cache file; their record does not name them yet")
@@ -45,6 +48,10 @@ _BEFORE_CUT = register("cache.truncate.before", "the record has the new length, 
 _AFTER_CUT = register("cache.truncate.after", "the cache file has its new length, too")
 _BEFORE_PERSIST = register("cache.persist.before", "the bytes are on the disk; their record does not name them yet")
 _AFTER_PERSIST = register("cache.persist.after", "the bytes and the record, except against power loss")
+
+
+class NoRoom(Exception):
+    """Fetched bytes have no place in the cache: serve them without keeping them (internal)."""
 
 
 class Superseded(Exception):
@@ -58,17 +65,26 @@ class Content:
         size: current size in bytes, ahead of the record until ``persist``.
         mtime_ns: time of the last change not yet in the record, else None.
         changed: the record does not describe the bytes yet.
-        users: everybody who holds this object; opens and writers: open handles, those that may write.
+        users: everybody who holds this object; opens and writers: open handles, those that may write; needed: who waits
+            for all of its bytes, so that none may leave.
         stale: others replaced the bucket's object: nothing is recorded any more, and whoever has this open must go on
             with the inode's new content. (The kernel has one page cache for all of them: old bytes read now would be
             served to those who opened the new ones.)
+        hold: whether its bytes may go, by its record; clean_end: of a changed file, below here no byte differs from the
+            bucket's object; booked: both as ``Room`` has them in its books.
     """
 
     def __init__(self, parts: CacheParts, inode: Inode) -> None:
         self._parts = parts
         self.ino = Ino(inode.ino)
-        self.users = self.opens = self.writers = 0
+        self.users = self.opens = self.writers = self.needed = 0
         self.gate = RangeGate()
+        self.readers = Readers()
+        self.hold = Hold.DIRTY
+        self.clean_end = 0
+        self.booked = (self.hold, 0)
+        self._chunk_read = 0
+        self._frozen_revision: int | None = None
         self._mutex = trio.Lock()
         self.stale = False
         self.frozen = True
@@ -123,8 +139,21 @@ class Content:
         length = min(length, self.size - offset)
         if length <= 0:
             return b""
+        parts = self._parts
+        if (chunk := offset // parts.room.chunk_bytes) != self._chunk_read:
+            self._chunk_read = chunk
+            parts.room.touch(self.ino, offset)
+        parts.room.reads += 1
+        tries = 0
         while self.buffer is None and not self.in_pack and self.extents.missing(offset, offset + length):
-            await self._parts.fetch(self, offset, offset + length)
+            parts.room.misses += 1
+            try:
+                # In a cache smaller than what is being read at a time, bytes may leave before all are here.
+                if (tries := tries + 1) > FETCH_TRIES:
+                    raise NoRoom
+                await parts.fetch(self, offset, offset + length)
+            except NoRoom:
+                return await parts.bypass(self, offset, offset + length)
             length = min(length, self.size - offset)
             if length <= 0:
                 return b""
@@ -132,8 +161,9 @@ class Content:
             return bytes(self.buffer[offset : offset + length])
         if self.in_pack:
             assert self.placement is not None
-            return await self._parts.packs.read(self.placement, offset, length)
-        data = await self._parts.disk.read(self.sparse.open(), offset, length)
+            return await parts.packs.read(self.placement, offset, length)
+        with self.readers.reading(offset, offset + length):
+            data = await parts.disk.read(self.sparse.open(), offset, length)
         # The cache file ends where the last write ended; a size set beyond is a hole.
         return data if len(data) == length else data + bytes(length - len(data))
 
@@ -157,8 +187,9 @@ class Content:
             else:
                 await self._write_file(offset, data)
                 if offset > self.size:
-                    self.extents.add(self.size, offset)
-                self.extents.add(offset, end)
+                    self.sparse.add_hole(self.size, offset)
+                self.sparse.fill(offset, end)
+                self._parts.room.follow(self, offset, end)
             self._after_change(offset, max(self.size, end))
 
     async def truncate(self, size: int) -> None:
@@ -205,7 +236,15 @@ class Content:
             self.frozen = True
             self.lowest_change = UNCHANGED
             self.snapshots += 1
+            self._frozen_revision = self._parts.meta.require(self.ino).content_revision
             return self.snapshots
+
+    def learn(self, inode: Inode) -> None:
+        """The record changed: perhaps the bucket has the latest snapshot now, and so all bytes not changed since."""
+        if inode.remote is None:
+            self.clean_end = 0
+        elif inode.remote.content_revision == self._frozen_revision:
+            self.clean_end = min(self.lowest_change, inode.remote.size)
 
     def persist_residence(self) -> None:
         """Record which bytes have been fetched; losing this only costs a second download."""
@@ -225,7 +264,8 @@ class Content:
     def declare_complete(self) -> None:
         """Whatever is absent reads as zeros from now on, and the record says so."""
         self.sparse.extend(self.size)
-        self.extents.add(0, self.size)
+        for start, end in self.extents.missing(0, self.size):
+            self.sparse.add_hole(start, end)
         self.residence_changed = True
         self.persist_residence()
 
@@ -304,6 +344,9 @@ class Content:
 
     def _after_change(self, offset: int, size: int) -> None:
         self.lowest_change = min(self.lowest_change, offset)
+        if offset < self.clean_end:
+            was_clean, self.clean_end = self.clean_end, offset
+            self._parts.room.follow(self, offset, was_clean)
         self.size = size
         self.mtime_ns = self._parts.clock.time_ns()
         self.changed = True
@@ -329,10 +372,11 @@ class Content:
         """A small file outgrew its buffer: its bytes move to a sparse file."""
         sparse = SparseFile(self._parts.folder, self.ino)
         await self._parts.disk.write(sparse.open(), 0, data)
-        sparse.extents.add(0, len(data))
+        sparse.fill(0, len(data))
         self.sparse = sparse
         self.buffer = None
         self.placement = None
+        self._parts.room.follow(self, 0, len(data))
 
     def _start_over(self) -> None:
         """Truncated to nothing: no old byte is needed, and the old file stays as it is for whoever is uploading it."""
@@ -340,6 +384,7 @@ class Content:
         self.sparse = SparseFile(self._parts.folder, self.ino)
         self.placement = None
         self.buffer = bytearray()
+        self._parts.room.forget(self.ino)
 
     async def _shrink_file(self, size: int) -> None:
         """Cut the tail off, after the record that does without it is on disk."""
@@ -357,13 +402,14 @@ class Content:
             failpoint(_BEFORE_CUT)
             if self.sparse.number:
                 self.sparse.cut_tail(size)
+            self._parts.room.follow(self, size, before[0])
             failpoint(_AFTER_CUT)
 
     async def _grow_file(self, size: int) -> None:
         async with self.gate.hold(self.size, END_OF_FILE):
             self.sparse.cut_tail(self.size)
             self.sparse.extend(size)
-            self.extents.add(self.size, size)
+            self.sparse.add_hole(self.size, size)
 
     def _placed(self, inode: Inode) -> Placement | None:
         if self.buffer is not None:

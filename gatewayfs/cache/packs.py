@@ -9,9 +9,11 @@ perfect snapshot for an upload.
     pack    packs/00000001.pack, about PACK_BYTES long
     entry   header (40 bytes): magic "GWP1", header length, inode, content revision, length, xxh3-64 of the data; data
 
-Space comes back in two ways, both only after the record that stopped pointing at an entry is durable: whole blocks of a
-dead entry are punched out, and a pack without a live byte is unlinked. Live bytes are counted in memory; the count
-starts with a background walk over the records, and until it ended no pack is unlinked.
+Space comes back in two ways, both only after the record that stopped pointing at an entry is durable: blocks no live
+entry touches are punched out, and a pack without a live byte is unlinked. How many live entries touch each block is
+counted in memory (a byte per block: 256 MiB for a TiB of packs), so what the packs use on the disk is known exactly.
+For packs of an earlier life a background walk over the records counts; until it ended, they are taken to use what the
+file system says, and nothing of them is given back.
 """
 
 import struct
@@ -21,6 +23,7 @@ from pathlib import Path
 
 import xxhash
 
+from gatewayfs.cache.extents import BLOCK_BYTES
 from gatewayfs.errors import CorruptRecord
 from gatewayfs.meta.schema import PLACED_IN_PACK, Placement
 from gatewayfs.runtime.disk import Disk, OpenFile, open_file, pread_exactly, pwrite_all, translated
@@ -35,7 +38,8 @@ OPEN_PACKS_MAX = 64
 
 _HEADER = struct.Struct("<4sIQQQQ")
 _MAGIC = b"GWP1"
-_BLOCK = 4096
+
+ENTRY_HEADER_BYTES = _HEADER.size
 
 _BEFORE_APPEND = register("cache.pack_append.before", "nothing of the entry")
 _AFTER_APPEND = register("cache.pack_append.after", "the entry is in the pack; no record names it")
@@ -58,7 +62,12 @@ class Packs:
         self._files: OrderedDict[int, OpenFile] = OrderedDict()
         self._live: dict[int, int] = {}
         self._counted = False
-        numbers = [int(path.stem) for path in directory.glob("*.pack")]
+        self._blocks: dict[int, bytearray] = {}
+        """Per pack: how many live entries touch each block."""
+        self._blocks_used = 0
+        self._found_bytes = {int(path.stem): path.stat().st_blocks * 512 for path in directory.glob("*.pack")}
+        """What packs of an earlier life use, until their entries are counted."""
+        numbers = list(self._found_bytes)
         self._present = set(numbers)
         # A pack of an earlier life is never appended to: its tail may hold an entry no record knows of.
         self._active = max(numbers, default=0) + 1
@@ -92,8 +101,11 @@ class Packs:
         failpoint(_AFTER_APPEND)
         offset = self._position + _HEADER.size
         self._position = offset + len(data)
-        self.count(self._active, len(data))
-        return Placement(kind=PLACED_IN_PACK, pack=self._active, offset=offset, length=len(data), checksum=checksum)
+        placement = Placement(
+            kind=PLACED_IN_PACK, pack=self._active, offset=offset, length=len(data), checksum=checksum
+        )
+        self._count(placement)
+        return placement
 
     async def read(self, placement: Placement, offset: int = 0, length: int | None = None) -> bytes:
         """Bytes of an entry; the checksum is verified when the whole entry is read.
@@ -123,21 +135,30 @@ class Packs:
             return False
         return len(data) == placement.length and xxhash.xxh3_64_intdigest(data) == placement.checksum
 
-    def count(self, pack: int, length_bytes: int) -> None:
-        """An entry of ``length_bytes`` lives in ``pack``."""
-        self._present.add(pack)
-        self._live[pack] = self._live.get(pack, 0) + length_bytes
-
     def count_existing(self, placement: Placement) -> None:
         """The walk over the records met an entry; those appended since the start have been counted already."""
         if placement.pack < self._first_active:
-            self.count(placement.pack, placement.length)
+            self._count(placement)
 
     def counted(self) -> None:
-        """Every record has been counted: from now on packs without a live byte go."""
+        """Every record has been counted, and every change of one so far is durable: what is dead goes from now on."""
         self._counted = True
+        self._found_bytes.clear()
         for pack in sorted(self._present):
             self._unlink_if_dead(pack)
+            if pack in self._present and pack < self._first_active:
+                self._punch_dead(pack, 0, -(-self.path(pack).stat().st_size // BLOCK_BYTES))
+
+    def _count(self, placement: Placement) -> None:
+        pack = placement.pack
+        self._present.add(pack)
+        self._live[pack] = self._live.get(pack, 0) + placement.length
+        counts = self._blocks.setdefault(pack, bytearray())
+        first, end = _blocks_of(placement)
+        counts.extend(bytes(max(0, end - len(counts))))
+        for block in range(first, end):
+            self._blocks_used += not counts[block]
+            counts[block] += 1
 
     def freeing(self, placement: Placement) -> Callable[[], None]:
         """What gives an entry's space back; to be called after the record that stops using it now is durable.
@@ -150,13 +171,30 @@ class Packs:
         return lambda: self._free(placement, counted)
 
     def _free(self, placement: Placement, counted: bool) -> None:
-        if counted:
-            self._live[placement.pack] = self._live.get(placement.pack, 0) - placement.length
-        first = -(-placement.offset // _BLOCK) * _BLOCK
-        last = (placement.offset + placement.length) // _BLOCK * _BLOCK
-        if last > first and placement.pack in self._present:
-            self._punch(self._file(placement.pack), first, last - first)
-        self._unlink_if_dead(placement.pack)
+        pack = placement.pack
+        if not counted or pack not in self._present:
+            return
+        self._live[pack] = self._live.get(pack, 0) - placement.length
+        counts = self._blocks[pack]
+        first, end = _blocks_of(placement)
+        for block in range(first, end):
+            counts[block] -= 1
+            self._blocks_used -= not counts[block]
+        if not self._unlink_if_dead(pack):
+            self._punch_dead(pack, first, end)
+
+    def _punch_dead(self, pack: int, first: int, end: int) -> None:
+        """Give back the blocks of ``[first, end)`` no live entry touches; never the one that is being appended to."""
+        if pack == self._active:
+            end = min(end, self._position // BLOCK_BYTES)
+        counts = self._blocks.get(pack, b"")
+        dead = first
+        for block in range(first, end + 1):
+            if block < end and (block >= len(counts) or not counts[block]):
+                continue
+            if block > dead:
+                self._punch(self._file(pack), dead * BLOCK_BYTES, (block - dead) * BLOCK_BYTES)
+            dead = block + 1
 
     def close(self) -> None:
         """Close all descriptors."""
@@ -167,13 +205,23 @@ class Packs:
         """Bytes of live entries (exact once the records were counted)."""
         return sum(self._live.values())
 
-    def _unlink_if_dead(self, pack: int) -> None:
+    @property
+    def used_bytes(self) -> int:
+        """What the packs use on the disk: every block a live entry touches."""
+        return self._blocks_used * BLOCK_BYTES + sum(
+            max(0, found - self._live.get(pack, 0)) for pack, found in self._found_bytes.items()
+        )
+
+    def _unlink_if_dead(self, pack: int) -> bool:
+        """Whether the pack is gone."""
         if not self._counted or pack == self._active or self._live.get(pack, 0) > 0:
-            return
+            return False
         self._live.pop(pack, None)
+        self._blocks.pop(pack, None)
         self._present.discard(pack)
         self._files.pop(pack, None)
         self.path(pack).unlink(missing_ok=True)
+        return True
 
     def _file(self, pack: int, *, create: bool = False) -> OpenFile:
         file = self._files.get(pack)
@@ -191,3 +239,9 @@ class Packs:
             if pack not in (keep, self._active):
                 del self._files[pack]
                 return
+
+
+def _blocks_of(placement: Placement) -> tuple[int, int]:
+    """The blocks an entry touches, its header included: the first, and the one after the last."""
+    start, end = placement.offset - ENTRY_HEADER_BYTES, placement.offset + placement.length
+    return start // BLOCK_BYTES, -(-end // BLOCK_BYTES)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gatewayfs.cache.packs import Packs
+from gatewayfs.cache.room import Room
 from gatewayfs.cache.sparse import Folder
 from gatewayfs.meta.env import MetaStore
 from gatewayfs.meta.schema import Placement
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 class CacheParts:
     """One per cache.
 
-    ``fetch(content, start, end)`` brings absent bytes from the bucket.
+    ``fetch(content, start, end)`` brings absent bytes from the bucket; ``NoRoom`` when they have no place.
+    ``bypass(content, start, end)`` returns bytes, the absent ones from the bucket, and keeps nothing.
     ``freeing(ino, placement)``, asked when a record stops using a placement, gives its space back when called.
     """
 
@@ -31,5 +33,7 @@ class CacheParts:
     clock: Clock
     small_file_bytes: int
     folder: Folder
+    room: Room
     fetch: Callable[[Content, int, int], Awaitable[None]]
+    bypass: Callable[[Content, int, int], Awaitable[bytes]]
     freeing: Callable[[int, Placement], Callable[[], None]]

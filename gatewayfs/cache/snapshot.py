@@ -77,7 +77,8 @@ async def _cut(content: Content, inode: Inode, offload: Offloader, part_bytes: i
         if not sparse.extents.covers(start, start + length):
             parts.append(None)
             continue
-        digest = await offload.run(fingerprint, sparse.open(), start, length)
+        with content.readers.reading(start, start + length):
+            digest = await offload.run(fingerprint, sparse.open(), start, length)
         parts.append(FileRange(str(sparse.path), start, length, digest))
     return tuple(parts)
 

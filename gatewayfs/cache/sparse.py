@@ -14,10 +14,11 @@ from pathlib import Path
 
 import trio
 
-from gatewayfs.cache.extents import Extents
+from gatewayfs.cache.extents import BLOCK_BYTES, Extents
+from gatewayfs.cache.gate import END_OF_FILE
 from gatewayfs.meta.env import MetaStore
 from gatewayfs.meta.schema import PLACED_IN_FILE, Inode, Placement
-from gatewayfs.runtime.disk import OpenFile, open_file, translated
+from gatewayfs.runtime.disk import OpenFile, holes, open_file, translated
 from gatewayfs.runtime.offload import Offloader
 
 _FILE_NAME = re.compile(r"([0-9a-f]{16})-([0-9a-f]+)")
@@ -49,20 +50,20 @@ class Folder:
         path = self.path(ino, number)
         self._background(lambda: path.unlink(missing_ok=True))
 
-    async def sweep(self, offload: Offloader, in_use: Callable[[int], bool]) -> int:
+    async def sweep(self, offload: Offloader, in_use: Callable[[int, int], bool]) -> int:
         """Remove files no record names: what a crash left between two steps. Returns how many.
 
         Args:
-            in_use: whether an inode has live bytes now, which may be ahead of its record.
+            in_use: whether an inode's live bytes, which may be ahead of its record, are in the file of that number.
         """
         removed = 0
         for directory in sorted(await offload.run(_entries, self._directory)):
             for path in await offload.run(_entries, directory):
                 match = _FILE_NAME.fullmatch(path.name)
-                if match is None or in_use(int(match[1], 16)):
+                if match is None:
                     continue
                 ino, number = int(match[1], 16), int(match[2], 16)
-                if not _names(self._meta.inode(ino), number):
+                if not in_use(ino, number) and not _names(self._meta.inode(ino), number):
                     self.remove(ino, number)
                     removed += 1
             await trio.lowlevel.checkpoint()
@@ -75,9 +76,10 @@ class SparseFile:
     Attributes:
         number: 0 while there is no file.
         extents: which bytes are real; the others are only in the bucket.
+        holes: whole blocks among them that were never written: real zeros that take no space.
     """
 
-    __slots__ = ("_folder", "_ino", "extents", "file", "number")
+    __slots__ = ("_folder", "_ino", "extents", "file", "holes", "number")
 
     def __init__(self, folder: Folder, ino: int, placement: Placement | None = None) -> None:
         named = placement is not None and placement.kind == PLACED_IN_FILE
@@ -85,6 +87,7 @@ class SparseFile:
         self._ino = ino
         self.number = placement.pack if named and placement is not None else 0
         self.extents = Extents(placement.extents if named and placement is not None else ())
+        self.holes = Extents()
         self.file: OpenFile | None = None
 
     def __repr__(self) -> str:
@@ -107,7 +110,39 @@ class SparseFile:
         if self.file is None:
             self.number = self.number or self._folder.new_number()
             self.file = open_file(self.path, create=True)
+            if self.extents:
+                self._find_holes(self.file)
         return self.file
+
+    def fill(self, start: int, end: int) -> None:
+        """Bytes were put there."""
+        self.extents.add(start, end)
+        if self.holes:
+            self.holes.remove(start // BLOCK_BYTES * BLOCK_BYTES, -(-end // BLOCK_BYTES) * BLOCK_BYTES)
+
+    def add_hole(self, start: int, end: int) -> None:
+        """Zeros are there from now on, without being written."""
+        self.extents.add(start, end)
+        self.holes.add(-(-start // BLOCK_BYTES) * BLOCK_BYTES, end // BLOCK_BYTES * BLOCK_BYTES)
+
+    def drop(self, start: int, end: int) -> None:
+        """Bytes are only in the bucket from now on."""
+        self.extents.remove(start, end)
+        self.holes.remove(start, end)
+
+    def allocated_bytes(self, start: int, end: int) -> int:
+        """What ``[start, end)``, whole blocks, takes on the disk."""
+        taken = self.extents.allocated_bytes(start, end)
+        return max(0, taken - self.holes.allocated_bytes(start, end)) if self.holes else taken
+
+    def _find_holes(self, file: OpenFile) -> None:
+        """What an earlier life knew of holes; looked for only when the file takes less space than it should."""
+        try:
+            if os.fstat(file.fd).st_blocks * 512 < self.extents.allocated_bytes(0, END_OF_FILE):
+                for start, end in holes(file):
+                    self.holes.add(start, end)
+        except OSError as problem:
+            raise translated(problem, "look for holes") from problem
 
     def cut_tail(self, size: int) -> None:
         """Nothing may lie beyond the end (a failed write's bytes, a tail a crash left uncut): it would come back."""
@@ -115,6 +150,7 @@ class SparseFile:
         try:
             if os.fstat(file.fd).st_size > size:
                 os.ftruncate(file.fd, size)
+            self.holes.truncate(size)
         except OSError as problem:
             raise translated(problem, f"truncate to {size}") from problem
 

@@ -13,9 +13,9 @@ from gatewayfs.config.model import (
     ShareOptions,
     ThrottleOptions,
     UploadOptions,
-    nested,
     options,
 )
+from gatewayfs.config.relations import nested
 
 __all__ = [
     "FLAGS",

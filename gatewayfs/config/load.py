@@ -19,7 +19,8 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from gatewayfs.config.kinds import SecretInValue
-from gatewayfs.config.model import Option, ShareConfig, nested, options, relations
+from gatewayfs.config.model import Option, ShareConfig, options
+from gatewayfs.config.relations import nested, relations
 from gatewayfs.errors import UserError
 
 USAGE_EXIT_CODE = 2

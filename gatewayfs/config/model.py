@@ -4,18 +4,16 @@ This file is the option table. The TOML reader, ``--set``, the error messages an
 walk these models; there is no second list. A field's Python name carries its unit (``settle_s``, ``part_size_bytes``),
 the option's name does not (``upload.settle``), because its value may be written in any unit.
 
-Models are frozen and hold no secrets: ``repr(config)`` may be logged. Relations between options are in ``relations``.
+Models are frozen and hold no secrets: ``repr(config)`` may be logged. Relations between options: ``relations.py``.
 """
 
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from gatewayfs.config import units
 from gatewayfs.config.kinds import (
     AbsolutePath,
     AccountId,
@@ -122,6 +120,13 @@ class CacheOptions(Section):
     directory: AbsolutePath = Field(description="Where this share keeps its records and file contents.")
     # Creating a file on ext4 costs four times what the rest of a small create does; one S3 PUT of 64 KiB costs little
     # more than one of 1 KiB, so up to here a pack entry wins on both ends.
+    # Derived from the disk where they are not given: see daemon.storing.cache_limits.
+    size_bytes: Size | None = Field(
+        None, ge=16 << 20, description="What cached contents may take; by default 80 % of the file system."
+    )
+    min_free_bytes: Size | None = Field(
+        None, ge=0, description="What the file system shall keep free; by default 5 % of it, at most 10 GiB."
+    )
     small_file_bytes: Size = Field(64 << 10, ge=0, le=1 << 20, description="Files up to this size live in packs.")
 
 
@@ -248,48 +253,3 @@ def _kind_of(annotation: Any, metadata: list[Any]) -> Kind:
     for argument in getattr(annotation, "__args__", ()):
         candidates += getattr(argument, "__metadata__", ())
     return next(item for item in candidates if isinstance(item, Kind))
-
-
-def relations(config: ShareConfig) -> Iterator[str]:
-    """One line for each pair of options that contradict each other."""
-    upload, size = config.upload, units.format_size
-    if upload.settle_s > upload.settle_max_s:
-        yield (
-            f"upload.settle is {units.format_duration(upload.settle_s)}, longer than upload.settle_max "
-            f"({units.format_duration(upload.settle_max_s)}); make upload.settle_max the longer one"
-        )
-    if upload.part_size_bytes > upload.memory_bytes:
-        yield (
-            f"upload.part_size is {size(upload.part_size_bytes)}, more than upload.memory "
-            f"({size(upload.memory_bytes)}), so no part could ever be sent; make upload.memory the larger one"
-        )
-    if config.s3.connections <= upload.workers:
-        yield (
-            f"s3.connections is {config.s3.connections} and upload.workers {upload.workers}, so reads would wait for "
-            "uploads; make s3.connections the larger one"
-        )
-    yield from encryption(config.objects)
-    if config.mount.directory is not None:
-        yield from nested(config.cache.directory, config.mount.directory)
-
-
-def encryption(objects: ObjectsOptions) -> Iterator[str]:
-    """One line for each refinement of an encryption that does not have it."""
-    if objects.kms_key is not None and objects.encryption not in ("sse-kms", "dsse-kms"):
-        yield (
-            f"objects.kms_key names a key and objects.encryption is {objects.encryption}, which uses none; "
-            "set objects.encryption to sse-kms or dsse-kms"
-        )
-    if objects.bucket_key and objects.encryption != "sse-kms":
-        yield (
-            f"objects.bucket_key is set and objects.encryption is {objects.encryption}, which has no bucket keys; "
-            "set objects.encryption to sse-kms"
-        )
-
-
-def nested(cache: Path, mountpoint: Path) -> Iterator[str]:
-    """One line when the cache would lie in the mount (it would wait for itself) or the mount in the cache."""
-    if cache == mountpoint or mountpoint in cache.parents:
-        yield f"cache.directory {cache} lies in the mount {mountpoint}; put it elsewhere, on a local disk"
-    elif cache in mountpoint.parents:
-        yield f"the mount {mountpoint} lies in cache.directory {cache}; mount somewhere else"

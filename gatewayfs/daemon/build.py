@@ -15,7 +15,7 @@ import trio
 from gatewayfs.cache.content import ContentCache
 from gatewayfs.config import ShareConfig
 from gatewayfs.conflict import Policy
-from gatewayfs.daemon.storing import object_options, store_options
+from gatewayfs.daemon.storing import cache_limits, object_options, store_options
 from gatewayfs.daemon.throttling import Throttling
 from gatewayfs.fuse.notify import KernelNotifier
 from gatewayfs.fuse.operations import Operations
@@ -124,16 +124,7 @@ def build(
     # The gate inside the retries: while it is closed they cost nothing.
     store = MeteredStore(RetryingStore(GatedStore(http, gate, clock, config.share.prefix), rng.random), clock)
     notifier = KernelNotifier(Offload(1))
-    cache = ContentCache(
-        config.cache.directory,
-        meta=meta,
-        store=store,
-        clock=clock,
-        offload=disk_offload,
-        background=background,
-        small_file_bytes=config.cache.small_file_bytes,
-        deadline_s=config.metadata.deadline_s,
-    )
+    cache = _cache(config, meta, store, clock, disk_offload, background)
     late = _Late()
     precedence = Precedence(clock)
     refresh = Refresh(
@@ -183,6 +174,27 @@ def build(
         operations=Operations(filesystem, config.metadata.kernel_timeout_s, precedence.called),
         throttling=Throttling(http.throttle, meta, clock, config.throttle),
         disk_offload=disk_offload,
+    )
+
+
+def _cache(
+    config: ShareConfig,
+    meta: MetaStore,
+    store: MeteredStore,
+    clock: Clock,
+    offload: Offload,
+    background: Background,
+) -> ContentCache:
+    return ContentCache(
+        config.cache.directory,
+        meta=meta,
+        store=store,
+        clock=clock,
+        offload=offload,
+        background=background,
+        small_file_bytes=config.cache.small_file_bytes,
+        deadline_s=config.metadata.deadline_s,
+        limits=cache_limits(config),
     )
 
 

@@ -135,6 +135,7 @@ async def _serve(parts: Parts, background: Background, mountpoint: Path, ready: 
         nursery.start_soon(_signals, stop)
         await nursery.start(parts.meta.run)
         await nursery.start(parts.refresh.run)
+        nursery.start_soon(parts.cache.evictor.run)
         nursery.start_soon(parts.cache.tidy_up, parts.meta.inodes_after)
         await nursery.start(ControlServer(Path(entry.socket), service.handlers()).serve)
         nursery.start_soon(_session, stop)

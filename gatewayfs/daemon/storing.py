@@ -1,8 +1,30 @@
-"""The share's configuration as the S3 client's options."""
+"""The share's configuration as the parts below want it: the S3 client's options, the cache's limits."""
 
+import os
+
+from gatewayfs.cache.evicting import Limits
 from gatewayfs.config import ShareConfig
 from gatewayfs.s3.boto import StoreOptions
 from gatewayfs.s3.options import ObjectOptions
+
+CACHE_SHARE = 0.8
+"""Of the file system, when nobody says otherwise: the rest is for records, journal and other programs."""
+
+FREE_SHARE, FREE_BYTES_MAX = 0.05, 10 << 30
+"""What stays free, when nobody says otherwise: file systems slow down when they are full, and the records must always
+have room; but 5 % of a large disk is more than that needs."""
+
+
+def cache_limits(config: ShareConfig) -> Limits:
+    """How much of the disk the cache may use; the disk answers what the configuration does not. Raises OSError."""
+    options = config.cache
+    disk = os.statvfs(options.directory)
+    disk_bytes = disk.f_blocks * disk.f_frsize
+    size, free = options.size_bytes, options.min_free_bytes
+    return Limits(
+        size_bytes=int(disk_bytes * CACHE_SHARE) if size is None else size,
+        free_bytes_min=min(int(disk_bytes * FREE_SHARE), FREE_BYTES_MAX) if free is None else free,
+    )
 
 
 def store_options(config: ShareConfig) -> StoreOptions:

@@ -16,6 +16,7 @@ The parts: ``layers`` (what is true now), ``transaction`` (changes), ``journal``
 
 import os
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -85,6 +86,8 @@ class MetaStore(Layers):
         self._next_ino = opened.next_ino
         self._reserved_ino = opened.next_ino
         self._at_start = (opened.replayed, opened.dropped)
+        self.watch: Callable[[Transaction], None] | None = None
+        """Told of every committed transaction, at once: who keeps books of the records."""
 
     @classmethod
     def open(
@@ -197,6 +200,8 @@ class MetaStore(Layers):
             return
         self.apply(tx)
         self._committer.notice()
+        if self.watch is not None:
+            self.watch(tx)
 
     def allocate_ino(self, tx: Transaction) -> Ino:
         """For ``Transaction`` only: a fresh number; the reservation of a block rides in ``tx``."""

@@ -11,6 +11,7 @@ import ctypes
 import errno
 import os
 import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from gatewayfs.errors import CacheDiskFailed, CacheDiskFull, LocalError
@@ -109,6 +110,38 @@ def punch_hole(file: OpenFile, offset: int, length: int) -> None:
     except OSError as problem:
         if problem.errno not in (errno.EOPNOTSUPP, errno.ENOSYS):
             raise translated(problem, f"punch hole at {offset}") from problem
+
+
+def holes(file: OpenFile) -> Iterator[tuple[int, int]]:
+    """The unallocated ranges of a file, from front to back. Raises OSError."""
+    size, position = os.fstat(file.fd).st_size, 0
+    while position < size:
+        start = os.lseek(file.fd, position, os.SEEK_HOLE)
+        try:
+            position = os.lseek(file.fd, start, os.SEEK_DATA)
+        except OSError as problem:
+            if problem.errno != errno.ENXIO:  # no data behind it
+                raise
+            position = size
+        if start < position:
+            yield start, position
+
+
+def allocated_bytes(paths: Iterable[Path]) -> list[int]:
+    """What files take on the disk, in order; 0 for one that is not there."""
+    found = []
+    for path in paths:
+        try:
+            found.append(path.stat().st_blocks * 512)
+        except FileNotFoundError:
+            found.append(0)
+    return found
+
+
+def free_bytes(directory: Path) -> int:
+    """What an unprivileged program may still write on the file system of ``directory``."""
+    found = os.statvfs(directory)
+    return found.f_bavail * found.f_frsize
 
 
 def pread_exactly(file: OpenFile, offset: int, length: int) -> bytes:

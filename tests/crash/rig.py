@@ -14,6 +14,7 @@ import msgspec
 import trio
 
 from gatewayfs.cache.content import ContentCache
+from gatewayfs.cache.evicting import Limits as CacheLimits
 from gatewayfs.meta import committer
 from gatewayfs.meta.check import check
 from gatewayfs.meta.env import MetaStore
@@ -43,6 +44,11 @@ PART_BYTES = 256 << 10
 """Small, so that files of a megabyte go up in parts."""
 
 DRAIN_S_MAX = 30.0
+
+CACHE_BYTES = 1 << 20
+"""So small that clean bytes leave all the time."""
+
+CHUNK_BYTES = 64 << 10
 
 COMMIT_INTERVAL_S = 0.1
 """Ten times as often as in life: more commits to die in."""
@@ -87,7 +93,15 @@ async def rig(
     meta = MetaStore.open(directory, prefix="", clock=clock, offload=offload, boot=boot, limits=limits)
     send, receive = trio.open_memory_channel[Callable[[], None]](1 << 16)
     cache = ContentCache(
-        directory, meta=meta, store=store, clock=clock, offload=offload, background=send.send_nowait, deadline_s=20
+        directory,
+        meta=meta,
+        store=store,
+        clock=clock,
+        offload=offload,
+        background=send.send_nowait,
+        deadline_s=20,
+        limits=CacheLimits(size_bytes=CACHE_BYTES),
+        chunk_bytes=CHUNK_BYTES,
     )
     if meta.inode(ROOT_INO) is None:
         with meta.transaction() as tx:
@@ -148,7 +162,8 @@ async def rig(
             nursery.start_soon(background)
             await nursery.start(meta.run)
             await nursery.start(refresh.run)
-            nursery.start_soon(cache.count_packs, meta.inodes_after)
+            nursery.start_soon(cache.evictor.run)
+            nursery.start_soon(cache.take_stock, meta.inodes_after)
             nursery.start_soon(uploader.run)
             yield Rig(meta, cache, refresh, uploader, filesystem)
             await filesystem.files.persist_all()

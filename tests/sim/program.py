@@ -10,6 +10,7 @@ Steps (``steps.py``) are frozen values that name nodes by number, so that a shor
   counter and cache file agrees with its neighbours.
 """
 
+import math
 import os
 import stat
 import tempfile
@@ -252,9 +253,12 @@ class Run:
         await self.contents()
         self._compare_bucket()
         meta = self.world.meta
+        # What was read for the comparison leaves again.
+        await trio.sleep(5)
         await meta.checkpoint()
         self.world.background.flush()
         assert check(meta) == []
+        self.world.check_books()
         assert (meta.dirty_count, meta.doomed_count, meta.orphan_count) == (0, 0, 0)
         assert self.world.bucket.upload_ids == []
         if not self.crashed:
@@ -301,20 +305,23 @@ class Question:
             self.refused = refused.kind
 
 
-def perform(steps: Sequence[Step], prefix: str = "", existing: Sequence[str] = ()) -> None:
+def perform(
+    steps: Sequence[Step], prefix: str = "", existing: Sequence[str] = (), cache_bytes: float = math.inf
+) -> None:
     """Run a program in a world of its own; an AssertionError says what was wrong after which step.
 
     Args:
         existing: keys in the bucket before anything else. Then nothing is looked at but what the steps need, so that
             directories are changed, renamed and removed before and while they are being listed; all is compared at
             the end.
+        cache_bytes: what the cache may hold.
     """
     with tempfile.TemporaryDirectory(prefix="gwfs-sim-", dir=FAST) as directory:
-        trio.run(_perform, Path(directory), steps, prefix, existing, clock=MockClock(autojump_threshold=0))
+        world = World(Path(directory), prefix=prefix, cache_bytes=cache_bytes)
+        trio.run(_perform, world, steps, existing, clock=MockClock(autojump_threshold=0))
 
 
-async def _perform(directory: Path, steps: Sequence[Step], prefix: str, existing: Sequence[str]) -> None:
-    world = World(directory, prefix=prefix)
+async def _perform(world: World, steps: Sequence[Step], existing: Sequence[str]) -> None:
     try:
         async with trio.open_nursery() as nursery:
             await world.start(nursery)

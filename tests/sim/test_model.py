@@ -5,6 +5,7 @@ for new ones. A failure prints the shortest program found, which then moves to t
 own.
 """
 
+import math
 import os
 
 from hypothesis import HealthCheck, Phase, given, settings
@@ -88,9 +89,11 @@ thorough = settings(
 
 
 @thorough
-@given(programs, st.sampled_from(["", "some/prefix/"]))
-def test_every_program_does_what_posix_says_and_ends_in_the_bucket(program: list[steps.Step], prefix: str) -> None:
-    perform(program, prefix)
+@given(programs, st.sampled_from(["", "some/prefix/"]), st.sampled_from([math.inf, 1, 1000, 12_000]))
+def test_every_program_does_what_posix_says_and_ends_in_the_bucket(
+    program: list[steps.Step], prefix: str, cache_bytes: float
+) -> None:
+    perform(program, prefix, cache_bytes=cache_bytes)
 
 
 @thorough

@@ -6,6 +6,7 @@ caches: it believes every attribute it was told until it is told to forget, or u
 changed the inode, which the real kernel notices by itself.
 """
 
+import math
 import random
 import stat
 from collections import deque
@@ -15,6 +16,9 @@ from pathlib import Path
 import trio
 
 from gatewayfs.cache.content import ContentCache
+from gatewayfs.cache.evicting import Limits
+from gatewayfs.cache.packs import ENTRY_HEADER_BYTES
+from gatewayfs.cache.room import Resident, chunk_sizes, key_of
 from gatewayfs.errors import StoreUnreachable
 from gatewayfs.meta.env import MetaStore
 from gatewayfs.meta.schema import PLACED_IN_FILE, Directory, Inode
@@ -39,6 +43,9 @@ SMALL_FILE_BYTES = 64
 PART_BYTES = 256
 
 RETRY_S_MAX = 20.0
+
+CHUNK_BYTES = 512
+"""So that files of a few parts are evicted piece by piece."""
 
 DRAIN_S_MAX = 3600
 """Of the mock clock: longer than every back-off together."""
@@ -102,11 +109,13 @@ class World:
         directory: the cache directory.
         seed: of the uploader's jitter.
         prefix: of the share in the bucket, "" or ending with "/".
+        cache_bytes: what the cache may hold; clean bytes leave by themselves beyond that.
     """
 
-    def __init__(self, directory: Path, seed: int = 0, prefix: str = "") -> None:
+    def __init__(self, directory: Path, seed: int = 0, prefix: str = "", cache_bytes: float = math.inf) -> None:
         self.directory = directory
         self.prefix = prefix
+        self.cache_bytes = cache_bytes
         self.bucket = FakeObjectStore(part_bytes_min=1)
         self.link = FaultyStore(self.bucket)
         self.clock = ManualClock(START_NS)
@@ -129,6 +138,8 @@ class World:
             offload=offload,
             background=self.background,
             small_file_bytes=SMALL_FILE_BYTES,
+            limits=Limits(size_bytes=self.cache_bytes),
+            chunk_bytes=CHUNK_BYTES,
         )
         self.refresh = Refresh(
             meta=self.meta,
@@ -203,7 +214,8 @@ class World:
                 nursery.start_soon(self.background.run)
                 await nursery.start(self.meta.run)
                 await nursery.start(self.refresh.run)
-                nursery.start_soon(self.cache.count_packs, self.meta.inodes_after)
+                nursery.start_soon(self.cache.evictor.run)
+                nursery.start_soon(self.cache.tidy_up, self.meta.inodes_after)
                 await nursery.start(self.uploader.run)
                 task_status.started(nursery.cancel_scope)
                 await trio.sleep_forever()
@@ -259,6 +271,26 @@ class World:
         assert found[0][1].ino == ino
         assert len(set(names)) == len(names), f"listed twice: {names}"
         return {name: inode for name, inode, _ in found[2:]}
+
+    def check_books(self) -> None:
+        """What the cache believes to hold is what the records say it holds."""
+        room = self.cache.room
+        room.entries.check()
+        expected: dict[int, int] = {}
+        for inode in self.meta.inodes_after(0, 1 << 30):
+            if inode.placement is None or self.cache.live(inode.ino) is not None:
+                continue
+            if inode.placement.kind == PLACED_IN_FILE:
+                for chunk, size in chunk_sizes(inode.placement, CHUNK_BYTES).items():
+                    expected[key_of(inode.ino, chunk, False)] = size
+            else:
+                expected[key_of(inode.ino, 0, True)] = inode.placement.length + ENTRY_HEADER_BYTES
+        for key, size in expected.items():
+            # A sparse file may have holes.
+            found = room.entries.size(key)
+            assert found == size or (found < size and not key & 1), (Resident.of(key), found, size)
+        strangers = [key for key in room.entries if key not in expected and not self.cache.live(Resident.of(key).ino)]
+        assert not strangers, [Resident.of(key) for key in strangers]
 
     def stray_cache_files(self) -> list[str]:
         """Files in the cache no record names; [] but for what a crash left behind."""

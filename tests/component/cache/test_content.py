@@ -223,7 +223,7 @@ async def test_packs_without_a_live_byte_go_and_others_stay(cache):
         await content.persist()
     old = cache.inode.placement
     cache.crash()
-    await cache.cache.count_packs(inodes_of(cache))
+    await cache.cache.take_stock(inodes_of(cache))
     assert cache.cache.packs.path(old.pack).exists()
     with cache.cache.using(cache.inode) as content:
         await content.write(0, b"second")

@@ -131,7 +131,11 @@ def test_every_kind_of_mistake_in_a_file_is_one_line_that_names_place_option_val
     [
         ("upload.settel=2s", "--set: upload.settel is not an option; did you mean upload.settle?"),
         ("settle_max=2s", "--set: settle_max is not an option; did you mean upload.settle_max?"),
-        ("cache.capacity=1G", "--set: cache.capacity is not an option; [cache] has cache.directory, cache.small_file"),
+        (
+            "cache.capacity=1G",
+            "--set: cache.capacity is not an option; [cache] has "
+            "cache.directory, cache.size, cache.min_free, cache.small_file",
+        ),
         (
             "xyzzy=1",
             "--set: xyzzy is not an option; the sections are "

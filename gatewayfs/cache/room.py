@@ -1,0 +1,197 @@
+"""How much of the cache disk is used, by what, and what of it may go.
+
+Every file with bytes on the disk has entries in ``eviction.Eviction``: one for a pack entry, one per ``CHUNK_BYTES``
+for a sparse file, so that a file larger than the cache can go piece by piece. The books are kept by the changes
+themselves: records say where bytes lie and whether the bucket has them (``observe``, called with each transaction),
+live files say what they wrote, fetched or cut off (``follow``). Nothing is counted by walking, but for one walk after a
+start.
+
+What may go: bytes the bucket has too, of a linked file, with no work pending on it. Of a file that is open and being
+written, what lies below its first change since the last upload is in the bucket as well (``Content.clean_end``): this
+is how a file larger than the cache can be written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from gatewayfs.cache.eviction import Eviction, Hold
+from gatewayfs.cache.extents import Extents
+from gatewayfs.cache.packs import ENTRY_HEADER_BYTES, Packs
+from gatewayfs.meta.schema import PLACED_IN_PACK, Inode, Placement
+
+if TYPE_CHECKING:
+    from gatewayfs.cache.live import Content
+
+CHUNK_BYTES = 4 << 20
+"""What of a large file goes at a time: half a second of a 100 Mbit/s link, and 36 MB of memory per TiB of cache."""
+
+_CHUNK_BITS = 21
+"""Two million chunks are 8 TiB; an object ends at 5."""
+
+
+def key_of(ino: int, chunk: int, packed: bool) -> int:
+    """The name of an entry."""
+    return ino << _CHUNK_BITS + 1 | chunk << 1 | packed
+
+
+@dataclass(frozen=True, slots=True)
+class Resident:
+    """What an entry's name says: which bytes of which file."""
+
+    ino: int
+    chunk: int
+    packed: bool
+
+    @classmethod
+    def of(cls, key: int) -> Resident:
+        """The inverse of ``key_of``."""
+        return cls(key >> _CHUNK_BITS + 1, key >> 1 & (1 << _CHUNK_BITS) - 1, bool(key & 1))
+
+
+def hold_of(inode: Inode) -> Hold:
+    """Whether the bytes of a file that nobody changes just now may go."""
+    remote = inode.remote
+    if remote is None or remote.content_revision != inode.content_revision:
+        return Hold.DIRTY
+    return Hold.FREE if inode.linked and not inode.dirty_since_ns else Hold.KEPT
+
+
+def chunk_sizes(placement: Placement, chunk_bytes: int) -> dict[int, int]:
+    """What the chunks of a sparse file take on the disk if it has no holes."""
+    extents = Extents(placement.extents)
+    sizes: dict[int, int] = {}
+    for start, end in extents:
+        for chunk in range(start // chunk_bytes, -(-end // chunk_bytes)):
+            if chunk not in sizes:
+                sizes[chunk] = extents.allocated_bytes(chunk * chunk_bytes, (chunk + 1) * chunk_bytes)
+    return sizes
+
+
+class Room:
+    """The books of one cache.
+
+    Args:
+        chunk_bytes: what of a sparse file goes at a time.
+    """
+
+    def __init__(self, packs: Packs, chunk_bytes: int = CHUNK_BYTES) -> None:
+        self.chunk_bytes = chunk_bytes
+        self.entries = Eviction()
+        self._packs = packs
+        self._chunks: dict[int, int] = {}
+        """How many chunks a file has, of those with more than one."""
+        self._sparse_bytes = 0
+        self.reads = self.misses = 0
+        """Reads that reached us, and how often one of them had to wait for the bucket."""
+        self.grown: Callable[[], None] = _ignored
+        """Called when something was added."""
+
+    def __repr__(self) -> str:
+        return f"<Room {self.used_bytes >> 20} MiB used, {self.dirty_bytes >> 20} MiB dirty>"
+
+    @property
+    def used_bytes(self) -> int:
+        """Allocated on the disk: whole blocks of packs, whole blocks of sparse files."""
+        return self._packs.used_bytes + self._sparse_bytes
+
+    @property
+    def dirty_bytes(self) -> int:
+        """Of these, what only this machine has."""
+        return self.entries.held_bytes(Hold.DIRTY)
+
+    def holds(self, ino: int) -> bool:
+        """Whether a file has bytes here."""
+        return key_of(ino, 0, True) in self.entries or key_of(ino, 0, False) in self.entries or ino in self._chunks
+
+    def touch(self, ino: int, offset: int = 0) -> None:
+        """A file was opened, or read from another chunk than before."""
+        if not self.entries.touch(key_of(ino, offset // self.chunk_bytes, False)):
+            self.entries.touch(key_of(ino, 0, True))
+
+    def evicted(self, key: int) -> None:
+        """An entry's bytes are gone from the disk; should they come back soon, they have been missed."""
+        if not key & 1:
+            self._sparse_bytes -= self.entries.size(key)
+        self.entries.remove(key, remember=True)
+
+    # ------------------------------------------------------------------ records
+
+    def observe(self, ino: int, inode: Inode | None, content: Content | None) -> None:
+        """A record changed."""
+        if inode is not None and content is not None and not content.stale:
+            content.learn(inode)
+            hold = hold_of(inode)
+            if inode.placement is not None and inode.placement.kind == PLACED_IN_PACK and not content.extents:
+                self.place(ino, inode.placement, hold)
+            elif (hold, content.clean_end // self.chunk_bytes) != content.booked:
+                content.hold = hold
+                self.follow(content, 0, content.size)
+            return
+        if inode is None or inode.placement is None:
+            self.forget(ino)
+        else:
+            self.place(ino, inode.placement, hold_of(inode))
+
+    def place(self, ino: int, placement: Placement, hold: Hold) -> None:
+        """A file nobody uses lies there, without holes."""
+        if placement.kind == PLACED_IN_PACK:
+            if key_of(ino, 0, True) not in self.entries:
+                self.forget(ino)
+            self._put(ino, 0, placement.length + ENTRY_HEADER_BYTES, hold, packed=True)
+            return
+        self._drop(ino, 0, packed=True)
+        sizes = chunk_sizes(placement, self.chunk_bytes)
+        for chunk in range(self._chunks.get(ino, 1)):
+            if chunk not in sizes:
+                self._drop(ino, chunk)
+        for chunk, size in sizes.items():
+            self._put(ino, chunk, size, hold)
+
+    def forget(self, ino: int) -> None:
+        """A file has no bytes here any more."""
+        self._drop(ino, 0, packed=True)
+        for chunk in range(self._chunks.pop(ino, 1)):
+            self._drop(ino, chunk)
+
+    # ------------------------------------------------------------------ live files
+
+    def follow(self, content: Content, start: int, end: int, *, cold: bool = False) -> None:
+        """Bytes between ``start`` and ``end`` of a live sparse file came, went, or changed their standing.
+
+        Args:
+            cold: they were fetched ahead; nobody has asked for them.
+        """
+        sparse, ino = content.sparse, content.ino
+        if content.extents:
+            self._drop(ino, 0, packed=True)
+        content.booked = (content.hold, content.clean_end // self.chunk_bytes)
+        for chunk in range(start // self.chunk_bytes, -(-end // self.chunk_bytes)):
+            chunk_start, chunk_end = chunk * self.chunk_bytes, (chunk + 1) * self.chunk_bytes
+            hold = content.hold
+            if hold is Hold.DIRTY and chunk_end <= content.clean_end:
+                hold = Hold.FREE
+            self._put(ino, chunk, sparse.allocated_bytes(chunk_start, chunk_end), hold, cold=cold)
+
+    # ------------------------------------------------------------------ inside
+
+    def _put(self, ino: int, chunk: int, size: int, hold: Hold, *, packed: bool = False, cold: bool = False) -> None:
+        key = key_of(ino, chunk, packed)
+        if not packed:
+            self._sparse_bytes += size - self.entries.size(key)
+            if size and chunk >= self._chunks.get(ino, 1):
+                self._chunks[ino] = chunk + 1
+        self.entries.put(key, size, hold, cold=cold)
+        self.grown()
+
+    def _drop(self, ino: int, chunk: int, *, packed: bool = False) -> None:
+        key = key_of(ino, chunk, packed)
+        if not packed:
+            self._sparse_bytes -= self.entries.size(key)
+        self.entries.remove(key)
+
+
+def _ignored() -> None:
+    """Nobody evicts."""

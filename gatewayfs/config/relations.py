@@ -1,0 +1,52 @@
+"""Options that contradict each other: one line for each pair, naming both and the cure."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from gatewayfs.config import units
+from gatewayfs.config.model import ObjectsOptions, ShareConfig
+
+
+def relations(config: ShareConfig) -> Iterator[str]:
+    """One line for each pair of options that contradict each other."""
+    upload, size = config.upload, units.format_size
+    if upload.settle_s > upload.settle_max_s:
+        yield (
+            f"upload.settle is {units.format_duration(upload.settle_s)}, longer than upload.settle_max "
+            f"({units.format_duration(upload.settle_max_s)}); make upload.settle_max the longer one"
+        )
+    if upload.part_size_bytes > upload.memory_bytes:
+        yield (
+            f"upload.part_size is {size(upload.part_size_bytes)}, more than upload.memory "
+            f"({size(upload.memory_bytes)}), so no part could ever be sent; make upload.memory the larger one"
+        )
+    if config.s3.connections <= upload.workers:
+        yield (
+            f"s3.connections is {config.s3.connections} and upload.workers {upload.workers}, so reads would wait for "
+            "uploads; make s3.connections the larger one"
+        )
+    yield from encryption(config.objects)
+    if config.mount.directory is not None:
+        yield from nested(config.cache.directory, config.mount.directory)
+
+
+def encryption(objects: ObjectsOptions) -> Iterator[str]:
+    """One line for each refinement of an encryption that does not have it."""
+    if objects.kms_key is not None and objects.encryption not in ("sse-kms", "dsse-kms"):
+        yield (
+            f"objects.kms_key names a key and objects.encryption is {objects.encryption}, which uses none; "
+            "set objects.encryption to sse-kms or dsse-kms"
+        )
+    if objects.bucket_key and objects.encryption != "sse-kms":
+        yield (
+            f"objects.bucket_key is set and objects.encryption is {objects.encryption}, which has no bucket keys; "
+            "set objects.encryption to sse-kms"
+        )
+
+
+def nested(cache: Path, mountpoint: Path) -> Iterator[str]:
+    """One line when the cache would lie in the mount (it would wait for itself) or the mount in the cache."""
+    if cache == mountpoint or mountpoint in cache.parents:
+        yield f"cache.directory {cache} lies in the mount {mountpoint}; put it elsewhere, on a local disk"
+    elif cache in mountpoint.parents:
+        yield f"the mount {mountpoint} lies in cache.directory {cache}; mount somewhere else"
