@@ -31,6 +31,11 @@ class Verdict(Enum):
     KEEP_BOTH = "both have new bytes: one keeps the name, the other gets a conflict name"
     LEAVE_THEIRS = "their bytes stay at the old name, ours go to the new one"
 
+    @property
+    def word(self) -> str:
+        """Like "keep-both"."""
+        return self.name.lower().replace("_", "-")
+
 
 def judge(
     *, there: bool, moved: bool, content_changed: bool, attributes_changed: bool, resident: bool, policy: Policy

@@ -1,5 +1,6 @@
 """A share's configuration: the option table (``model``), how values are written (``units``), reading it (``load``)."""
 
+from gatewayfs.config.eventoptions import EventsOptions
 from gatewayfs.config.kinds import normalize_prefix
 from gatewayfs.config.load import FLAGS, ConfigError, load, share_name_for
 from gatewayfs.config.model import (
@@ -21,6 +22,7 @@ __all__ = [
     "FLAGS",
     "CacheOptions",
     "ConfigError",
+    "EventsOptions",
     "LogOptions",
     "MetadataOptions",
     "MountOptions",

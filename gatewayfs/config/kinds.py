@@ -103,6 +103,29 @@ def _endpoint(value: object) -> object:
     return str(text).rstrip("/")
 
 
+def _webhook(value: object) -> object:
+    text = str(_text(value))
+    try:
+        parts = urlsplit(text)
+        _ = parts.port
+    except ValueError:
+        parts = urlsplit("")
+    if parts.username is not None or parts.password is not None or parts.query:
+        raise SecretInValue("the address may hold no user name, password or query; put secrets into a headers file")
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.fragment or not text.isprintable():
+        raise ValueError('write a URL like "https://events.example.com/gatewayfs"')
+    return text
+
+
+def _command_line(value: object) -> object:
+    items = value.split() if isinstance(value, str) else value
+    if not isinstance(items, list | tuple) or not all(isinstance(item, str) and "\0" not in item for item in items):
+        raise ValueError('write a list like ["/usr/local/bin/on-event", "--quiet"]')
+    if items and not str(items[0]).startswith("/"):
+        raise ValueError('write the program with its full path, starting with "/"')
+    return tuple(items)
+
+
 def _time_zone(value: object) -> object:
     try:
         if not isinstance(value, str) or (value != "UTC" and not ZoneInfo(value).key):
@@ -182,6 +205,8 @@ BucketName = Annotated[str, BeforeValidator(_bucket), Kind("name", str)]
 Prefix = Annotated[str, BeforeValidator(normalize_prefix), Kind("key prefix", str)]
 TimeZone = Annotated[str, BeforeValidator(_time_zone), Kind("time zone", str)]
 EndpointUrl = Annotated[str, BeforeValidator(_endpoint), Kind("URL", str)]
+WebhookUrl = Annotated[str, BeforeValidator(_webhook), Kind("URL", str)]
+CommandLine = Annotated[tuple[str, ...], BeforeValidator(_command_line), Kind("list of text", _written_list)]
 StorageClass = Annotated[str, BeforeValidator(_storage_class), Kind("storage class", str)]
 AccountId = Annotated[str, BeforeValidator(_account), Kind("account", str)]
 Tags = Annotated[tuple[str, ...], BeforeValidator(_tags), Kind("list of text", _written_list)]

@@ -211,7 +211,7 @@ def _validated(gathered: _Gathered, table: Mapping[str, Option]) -> ShareConfig:
     except ValidationError as error:
         told = [_told(detail, gathered, table) for detail in error.errors()]
         raise ConfigError([*gathered.mistakes, *told]) from None
-    mistakes = [*gathered.mistakes, *relations(config), *_credentials_file_mistakes(config)]
+    mistakes = [*gathered.mistakes, *relations(config), *_secret_file_mistakes(config)]
     if mistakes:
         raise ConfigError(mistakes)
     return config
@@ -249,22 +249,26 @@ def _shown(value: object) -> str:
     return text if len(text) <= 80 else text[:77] + "..."
 
 
-def _credentials_file_mistakes(config: ShareConfig) -> Iterator[str]:
-    path = config.s3.credentials_file
-    if path is None:
-        return
-    try:
-        status = path.stat()
-    except OSError as error:
-        yield f"s3.credentials_file {path}: cannot be read: {error.strerror}"
-        return
-    if not stat.S_ISREG(status.st_mode):
-        yield f"s3.credentials_file {path}: is not a file"
-    elif status.st_mode & 0o077:
-        yield (
-            f"s3.credentials_file {path}: mode {stat.S_IMODE(status.st_mode):04o} lets others read the keys; "
-            f"run chmod 600 {path}"
-        )
+def _secret_file_mistakes(config: ShareConfig) -> Iterator[str]:
+    """One line for each file of secrets that is missing or that others may read."""
+    for name, path in (
+        ("s3.credentials_file", config.s3.credentials_file),
+        ("events.webhook_headers_file", config.events.webhook_headers_file),
+    ):
+        if path is None:
+            continue
+        try:
+            status = path.stat()
+        except OSError as error:
+            yield f"{name} {path}: cannot be read: {error.strerror}"
+            continue
+        if not stat.S_ISREG(status.st_mode):
+            yield f"{name} {path}: is not a file"
+        elif status.st_mode & 0o077:
+            yield (
+                f"{name} {path}: mode {stat.S_IMODE(status.st_mode):04o} lets others read the keys; "
+                f"run chmod 600 {path}"
+            )
 
 
 __all__ = ["FLAGS", "ConfigError", "load", "nested", "share_name_for"]

@@ -7,13 +7,13 @@ the option's name does not (``upload.settle``), because its value may be written
 Models are frozen and hold no secrets: ``repr(config)`` may be logged. Relations between options: ``relations.py``.
 """
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from gatewayfs.config.eventoptions import EventsOptions
 from gatewayfs.config.kinds import (
     AbsolutePath,
     AccountId,
@@ -34,18 +34,7 @@ from gatewayfs.config.kinds import (
     Text,
     TimeZone,
 )
-
-_UNIT_SUFFIX = re.compile(r"_(bytes|s)$")
-
-
-def option_name(field_name: str) -> str:
-    """``settle_max_s`` -> ``settle_max``: the option as written in TOML."""
-    return _UNIT_SUFFIX.sub("", field_name)
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=option_name, validate_default=False)
-
+from gatewayfs.config.section import Section, option_name
 
 ID_MAX = (1 << 32) - 2
 """2**32 - 1 is (uid_t)-1, "leave unchanged" to chown."""
@@ -210,6 +199,7 @@ class ShareConfig(Section):
     throttle: ThrottleOptions
     metadata: MetadataOptions
     mount: MountOptions
+    events: EventsOptions
     log: LogOptions
 
 

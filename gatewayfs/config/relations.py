@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from gatewayfs.config import units
+from gatewayfs.config.eventoptions import EventsOptions
 from gatewayfs.config.model import ObjectsOptions, ShareConfig
 
 
@@ -26,6 +27,7 @@ def relations(config: ShareConfig) -> Iterator[str]:
             "uploads; make s3.connections the larger one"
         )
     yield from encryption(config.objects)
+    yield from telling(config.events, config.mount.directory)
     if config.mount.directory is not None:
         yield from nested(config.cache.directory, config.mount.directory)
 
@@ -41,6 +43,19 @@ def encryption(objects: ObjectsOptions) -> Iterator[str]:
         yield (
             f"objects.bucket_key is set and objects.encryption is {objects.encryption}, which has no bucket keys; "
             "set objects.encryption to sse-kms"
+        )
+
+
+def telling(events: EventsOptions, mountpoint: Path | None) -> Iterator[str]:
+    """One line for each pair of options that contradict each other."""
+    if events.webhook is None:
+        for name in ("webhook_headers_file", "webhook_ca_bundle"):
+            if getattr(events, name) is not None:
+                yield f"events.{name} is set and events.webhook is not; set events.webhook"
+    if events.file is not None and mountpoint is not None and mountpoint in events.file.parents:
+        yield (
+            f"events.file {events.file} lies in the mount {mountpoint}, so every event would cause another; "
+            "put it elsewhere"
         )
 
 

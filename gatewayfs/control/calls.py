@@ -12,6 +12,7 @@ STATISTICS = "statistics"
 DRAIN = "drain"
 REFRESH = "refresh"
 CHECK = "check"
+NOTIFY = "notify-when-uploaded"
 THROTTLE = "throttle"
 THROTTLE_SET = "throttle-set"
 THROTTLE_SCHEDULE = "throttle-schedule"
@@ -31,6 +32,8 @@ class StatusResult(TypedDict, total=False):
     """reachable, clock_skew_s, capabilities: {...}, requests and bytes ..."""
     metadata: dict[str, Any]
     """inodes, unusable_keys, ..."""
+    events: dict[str, Any]
+    """targets: {name: {waiting, oldest_age_s, dropped, last_error, ...}}, settling, notifications, outbox_bytes"""
     problems: list[str]
     """One line each: what is wrong, and its cure. Empty when all is well."""
 
@@ -62,6 +65,21 @@ class DrainResult(TypedDict, total=False):
     bytes_left: int
     left: list[LeftBehind]
     """The oldest hundred of them, with reasons."""
+
+
+class NotifyArguments(TypedDict, total=False):
+    wait: bool
+    """Answer only when everything written before this call is in the bucket."""
+    timeout_s: float
+    """With ``wait``: answer after this long in any case; the request stays open."""
+
+
+class NotifyResult(TypedDict, total=False):
+    notification_id: str
+    """A UUID, which the event will carry."""
+    request_received: str
+    completed: str | None
+    """Both UTC, ISO 8601; None: not yet."""
 
 
 class RefreshArguments(TypedDict, total=False):

@@ -15,8 +15,10 @@ import trio
 from gatewayfs.cache.content import ContentCache
 from gatewayfs.config import ShareConfig
 from gatewayfs.conflict import Policy
+from gatewayfs.daemon.eventing import build_events
 from gatewayfs.daemon.storing import cache_limits, object_options, store_options
 from gatewayfs.daemon.throttling import Throttling
+from gatewayfs.events.events import Events
 from gatewayfs.fuse.notify import KernelNotifier
 from gatewayfs.fuse.operations import Operations
 from gatewayfs.meta.env import MetaStore
@@ -63,6 +65,7 @@ class Parts:
     cache: ContentCache
     refresh: Refresh
     uploader: Uploader
+    events: Events
     filesystem: Filesystem
     notifier: KernelNotifier
     operations: Operations
@@ -136,6 +139,7 @@ def build(
         settings=RefreshSettings(defaults=share_defaults(config), deadline_s=config.metadata.deadline_s),
         notice=late.notice,
     )
+    events = build_events(config, meta, clock, rng, http.region, late.arrived)
     uploader = Uploader(
         meta=meta,
         store=YieldingStore(ObservedStore(store, refresh.note_own), precedence),
@@ -144,9 +148,7 @@ def build(
         rng=rng,
         gate=gate,
         settings=settings,
-        hooks=UploadHooks(
-            refresh.ensure_listed, late.flush_live, notifier, log_event, refresh.claimant, refresh.note_moved
-        ),
+        hooks=_hooks(refresh, late, notifier, events),
         capabilities=stored_capabilities(meta),
     )
     filesystem = Filesystem(
@@ -169,6 +171,7 @@ def build(
         cache=cache,
         refresh=refresh,
         uploader=uploader,
+        events=events,
         filesystem=filesystem,
         notifier=notifier,
         operations=Operations(filesystem, config.metadata.kernel_timeout_s, precedence.called),
@@ -210,9 +213,24 @@ class _Late:
     async def flush_live(self, ino: int) -> None:
         await self.filesystem.files.persist(ino)
 
+    async def arrived(self) -> None:
+        await self.uploader.drain(patient=True)
+
+
+def _hooks(refresh: Refresh, late: _Late, kernel: KernelNotifier, events: Events) -> UploadHooks:
+    return UploadHooks(
+        ensure_listed=refresh.ensure_listed,
+        flush_live=late.flush_live,
+        kernel=kernel,
+        event=log_event,
+        claimant=refresh.claimant,
+        note_moved=refresh.note_moved,
+        news=events,
+    )
+
 
 def log_event(event: Mapping[str, Any]) -> None:
-    """Events go to the log until somebody subscribes to them (notifications are a later part)."""
+    """What the uploader meets, for the log; what others are told goes through ``gatewayfs.events``."""
     details = " ".join(f"{name}={value}" for name, value in event.items() if name != "event")
     log.info("%s %s", event.get("event", "event"), details)
 

@@ -3,6 +3,7 @@
 from collections import Counter
 from datetime import UTC, datetime
 
+from gatewayfs.events.settings import EventStatus
 from gatewayfs.meta.env import MetaStatistics
 from gatewayfs.refresh.settings import RefreshStatistics
 from gatewayfs.upload.status import UploadStatus
@@ -11,7 +12,9 @@ FREE_BYTES_LOW = 256 << 20
 """Below this the next big write will be refused."""
 
 
-def problems(upload: UploadStatus, meta: MetaStatistics, refresh: RefreshStatistics, free_bytes: int) -> list[str]:
+def problems(
+    upload: UploadStatus, meta: MetaStatistics, refresh: RefreshStatistics, events: EventStatus, free_bytes: int
+) -> list[str]:
     """All of them, the most serious first; empty when all is well."""
     found = []
     if meta.commit_error:
@@ -25,9 +28,8 @@ def problems(upload: UploadStatus, meta: MetaStatistics, refresh: RefreshStatist
     if free_bytes < FREE_BYTES_LOW:
         found.append(f"the cache disk has only {free_bytes >> 20} MiB left; free space on it")
     if upload.unreachable is not None:
-        since = datetime.fromtimestamp(upload.unreachable.since_ns / 1e9, UTC).isoformat(timespec="seconds")
         found.append(
-            f"the bucket does not answer since {since}: {upload.unreachable.reason}; "
+            f"the bucket does not answer since {_when(upload.unreachable.since_ns)}: {upload.unreachable.reason}; "
             "writes are queued, cached files are served"
         )
     for reason, count in Counter(entry.parked.reason for entry in upload.parked).most_common():
@@ -46,4 +48,25 @@ def problems(upload: UploadStatus, meta: MetaStatistics, refresh: RefreshStatist
             f"{refresh.shadowed} objects are hidden by a directory of the same name, for example "
             f"{refresh.shadowed_examples[-1]!r}; rename one of them in the bucket"
         )
+    return found + event_problems(events)
+
+
+def event_problems(events: EventStatus) -> list[str]:
+    """Targets that do not take their events, and events that were given up."""
+    found = []
+    for name, target in events.targets.items():
+        if target.failing_since_ns:
+            found.append(
+                f"events are not delivered to the {name} since {_when(target.failing_since_ns)}: {target.last_error}; "
+                f"{target.waiting} wait"
+            )
+        if target.dropped:
+            found.append(
+                f"{target.dropped} events for the {name} were given up because too many waited, last at "
+                f"{_when(target.dropped_ns)}; cure the target or make events.outbox larger"
+            )
     return found
+
+
+def _when(time_ns: int) -> str:
+    return datetime.fromtimestamp(time_ns / 1e9, UTC).isoformat(timespec="seconds")

@@ -134,6 +134,8 @@ async def _serve(parts: Parts, background: Background, mountpoint: Path, ready: 
         nursery.start_soon(parts.throttling.run)
         nursery.start_soon(_signals, stop)
         await nursery.start(parts.meta.run)
+        # Before anything may happen that it would have to tell.
+        await nursery.start(parts.events.run)
         await nursery.start(parts.refresh.run)
         nursery.start_soon(parts.cache.evictor.run)
         nursery.start_soon(parts.cache.tidy_up, parts.meta.inodes_after)

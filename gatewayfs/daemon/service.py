@@ -16,6 +16,7 @@ from gatewayfs.control import calls
 from gatewayfs.control.server import Handler
 from gatewayfs.control.server import Progress as Tell
 from gatewayfs.daemon.build import Parts
+from gatewayfs.daemon.eventing import Notifying
 from gatewayfs.daemon.problems import problems
 from gatewayfs.errors import UserError
 from gatewayfs.meta.check import check_online
@@ -48,14 +49,16 @@ class Service:
 
     def handlers(self) -> Mapping[str, Handler]:
         """The table for the control server."""
+        parts = self._parts
         return {
             calls.STATUS: self.status,
             calls.STATISTICS: self.statistics,
             calls.DRAIN: self.drain,
             calls.REFRESH: self.refresh,
             calls.CHECK: self.check,
+            calls.NOTIFY: Notifying(parts.events, parts.meta, parts.filesystem.files.persist_all).handle,
             calls.STOP: self.stop,
-            **self._parts.throttling.handlers(),
+            **parts.throttling.handlers(),
         }
 
     async def status(self, _args: dict[str, Any], _progress: Tell) -> dict[str, Any]:
@@ -65,6 +68,7 @@ class Service:
         meta = parts.meta.statistics()
         store = parts.store.statistics()
         refresh = parts.refresh.statistics()
+        events = parts.events.status()
         return {
             "share": {
                 "name": config.share.name,
@@ -91,8 +95,9 @@ class Service:
                 **_plain(store),
             },
             "throttle": parts.throttling.status(),
+            "events": _plain(events),
             "metadata": {**_plain(meta), **_plain(refresh)},
-            "problems": problems(upload, meta, refresh, disk.f_bavail * disk.f_frsize),
+            "problems": problems(upload, meta, refresh, events, disk.f_bavail * disk.f_frsize),
         }
 
     async def statistics(self, _args: dict[str, Any], _progress: Tell) -> dict[str, Any]:
@@ -129,9 +134,11 @@ class Service:
             raise UserError("folders must be a list of paths")
         if len(folders) > FOLDERS_MAX:
             raise UserError(f"at most {FOLDERS_MAX} folders at a time", "refresh their common parent instead")
+        events, started_ns = self._parts.events, self._parts.clock.time_ns()
         report = await self._parts.refresh.refresh(folders, recursive=bool(args.get("recursive", True)))
-        result: dict[str, Any] = _plain(report)
-        return result
+        identity = events.new_id()
+        events.refreshed(identity, started_ns, folders)
+        return {**_plain(report), "notification_id": identity}
 
     async def check(self, _args: dict[str, Any], progress: Tell) -> dict[str, Any]:
         """Records against each other, and the cache files they name; beside running operations."""

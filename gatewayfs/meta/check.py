@@ -281,6 +281,11 @@ def _look_parked(meta: Reader, key: bytes) -> Iterator[str]:
         yield f"parked inode {codec.number_at(key, 1)}, which is missing"
 
 
+def _look_news(meta: Reader, key: bytes) -> Iterator[str]:
+    codec.decode_news(key, meta.raw(key) or b"")
+    yield from ()
+
+
 _LOOKS: dict[bytes, Callable[[Reader, bytes], Iterator[str]]] = {
     codec.INODE: _look_inode,
     codec.DENTRY: _look_dentry,
@@ -291,4 +296,5 @@ _LOOKS: dict[bytes, Callable[[Reader, bytes], Iterator[str]]] = {
     codec.DOOMED: _look_doomed,
     codec.UPLOAD: _look_upload,
     codec.PARKED: _look_parked,
+    **dict.fromkeys(codec.NEWS, _look_news),
 }

@@ -10,7 +10,7 @@ import msgspec
 import xxhash
 
 from gatewayfs.errors import CorruptRecord
-from gatewayfs.meta.schema import Doomed, Inode, Parked, UploadState
+from gatewayfs.meta.schema import Doomed, Event, Inode, Notification, Parked, Settling, Target, UploadState
 
 INODE: Final = b"I"
 DENTRY: Final = b"D"
@@ -21,12 +21,19 @@ ORPHAN: Final = b"O"
 DOOMED: Final = b"X"
 UPLOAD: Final = b"U"
 PARKED: Final = b"P"
+EVENT: Final = b"E"
+SETTLING: Final = b"N"
+TARGET: Final = b"T"
+WAITING: Final = b"W"
 SETTING: Final = b"S"
 
 DATA_PATH: Final = b"~"
 """Not a table: in a journal frame, b"~" + path names a cache file the transaction needs on disk."""
 
-TABLES: Final = (INODE, DENTRY, CHILD, KEY, DIRTY, ORPHAN, DOOMED, UPLOAD, PARKED, SETTING)
+NEWS: Final = (EVENT, SETTLING, TARGET, WAITING)
+"""Tables of what is to be told to others; they hang on no other table."""
+
+TABLES: Final = (INODE, DENTRY, CHILD, KEY, DIRTY, ORPHAN, DOOMED, UPLOAD, PARKED, *NEWS, SETTING)
 
 
 encode = msgspec.msgpack.Encoder().encode
@@ -35,6 +42,10 @@ _decode_inode = msgspec.msgpack.Decoder(Inode).decode
 _decode_doomed = msgspec.msgpack.Decoder(Doomed).decode
 _decode_upload = msgspec.msgpack.Decoder(UploadState).decode
 _decode_parked = msgspec.msgpack.Decoder(Parked).decode
+_decode_event = msgspec.msgpack.Decoder(Event).decode
+_decode_settling = msgspec.msgpack.Decoder(Settling).decode
+_decode_target = msgspec.msgpack.Decoder(Target).decode
+_decode_notification = msgspec.msgpack.Decoder(Notification).decode
 _decode_changes = msgspec.msgpack.Decoder(list[tuple[bytes, bytes | None]]).decode
 
 
@@ -73,6 +84,22 @@ def upload_key(ino: int) -> bytes:
 
 def parked_key(ino: int) -> bytes:
     return b"P" + ino.to_bytes(8, "big")
+
+
+def event_key(number: int) -> bytes:
+    return b"E" + number.to_bytes(8, "big")
+
+
+def settling_key(ino: int) -> bytes:
+    return b"N" + ino.to_bytes(8, "big")
+
+
+def target_key(name: str) -> bytes:
+    return b"T" + name.encode()
+
+
+def waiting_key(identity: bytes) -> bytes:
+    return b"W" + identity
 
 
 def setting_key(name: str) -> bytes:
@@ -124,6 +151,51 @@ def decode_parked(key: bytes, value: bytes) -> Parked:
         return _decode_parked(value)
     except msgspec.DecodeError as problem:
         raise _corrupt(key, problem) from problem
+
+
+def decode_event(key: bytes, value: bytes) -> Event:
+    """Raises CorruptRecord, naming the key."""
+    try:
+        return _decode_event(value)
+    except msgspec.DecodeError as problem:
+        raise _corrupt(key, problem) from problem
+
+
+def decode_settling(key: bytes, value: bytes) -> Settling:
+    """Raises CorruptRecord, naming the key."""
+    try:
+        return _decode_settling(value)
+    except msgspec.DecodeError as problem:
+        raise _corrupt(key, problem) from problem
+
+
+def decode_target(key: bytes, value: bytes) -> Target:
+    """Raises CorruptRecord, naming the key."""
+    try:
+        return _decode_target(value)
+    except msgspec.DecodeError as problem:
+        raise _corrupt(key, problem) from problem
+
+
+def decode_notification(key: bytes, value: bytes) -> Notification:
+    """Raises CorruptRecord, naming the key."""
+    try:
+        return _decode_notification(value)
+    except msgspec.DecodeError as problem:
+        raise _corrupt(key, problem) from problem
+
+
+def decode_news(key: bytes, value: bytes) -> Event | Settling | Target | Notification:
+    """A record of any of the tables ``NEWS``. Raises CorruptRecord, naming the key."""
+    match key[:1]:
+        case b"E":
+            return decode_event(key, value)
+        case b"N":
+            return decode_settling(key, value)
+        case b"T":
+            return decode_target(key, value)
+        case _:
+            return decode_notification(key, value)
 
 
 def decode_changes(payload: bytes) -> list[tuple[bytes, bytes | None]]:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from gatewayfs.errors import CorruptRecord, StaleInode
 from gatewayfs.meta import codec
-from gatewayfs.meta.schema import Doomed, Inode, Parked, UploadState
+from gatewayfs.meta.schema import Doomed, Event, Inode, Notification, Parked, Settling, Target, UploadState
 from gatewayfs.types import ROOT_INO, ObjectKey
 
 WALK_BATCH = 256
@@ -129,6 +129,34 @@ class Reader(ABC):
         key = codec.parked_key(ino)
         value = self.raw(key)
         return None if value is None else codec.decode_parked(key, value)
+
+    def events_after(self, number: int, limit: int) -> list[tuple[int, Event]]:
+        """Up to ``limit`` events with greater numbers, ascending, each with its number."""
+        keys = self.keys(codec.event_key(number + 1), codec.table_end(codec.EVENT), limit)
+        found = ((codec.number_at(key, 1), key, self.raw(key)) for key in keys)
+        return [(number, codec.decode_event(key, value)) for number, key, value in found if value is not None]
+
+    def iter_settling(self) -> Iterator[tuple[int, Settling]]:
+        """(ino, what its event will say) of every upload not told yet because its writer may not be done."""
+        for key in self._walk(codec.SETTLING):
+            value = self.raw(key)
+            if value is not None:
+                yield codec.number_at(key, 1), codec.decode_settling(key, value)
+
+    def settling(self, ino: int) -> Settling | None:
+        key = codec.settling_key(ino)
+        value = self.raw(key)
+        return None if value is None else codec.decode_settling(key, value)
+
+    def targets(self) -> dict[str, Target]:
+        """How far each target of events is, by its name."""
+        found = ((key, self.raw(key)) for key in self._walk(codec.TARGET))
+        return {key[1:].decode(): codec.decode_target(key, value) for key, value in found if value is not None}
+
+    def notifications(self) -> dict[bytes, Notification]:
+        """Open requests to be told when all is in the bucket, by their 16-byte ids."""
+        found = ((key, self.raw(key)) for key in self._walk(codec.WAITING))
+        return {key[1:]: codec.decode_notification(key, value) for key, value in found if value is not None}
 
     def setting(self, name: str) -> bytes | None:
         return self.raw(codec.setting_key(name))

@@ -14,6 +14,10 @@ only ever appended, with defaults, so an older record decodes in a newer program
     X doomed   b"X" + xxh3_128(object key)(16)  Doomed          an object nobody wants any more, to be deleted
     U upload   b"U" + ino(8)                    UploadState     multipart upload under way, resumed after a restart
     P parked   b"P" + ino(8)                    Parked          why an upload is waiting for a person
+    E event    b"E" + number(8)                 Event           told to nobody yet, or not to every target
+    N settling b"N" + ino(8)                    Settling        uploaded; becomes an event when its writer rests
+    T target   b"T" + name                      Target          how far one target of events is
+    W waiting  b"W" + notification id(16)       Notification    somebody wants to know when all is in the bucket
     S setting  b"S" + name                      bytes           schema version, share identity, next ino, ...
 
 Invariants, checked by ``check.py``:
@@ -25,6 +29,8 @@ Invariants, checked by ``check.py``:
   looked and found no difference.
 * A doomed key is held by no inode (K has no entry for it).
 * Inode numbers are allocated upward and never reused, across restarts and crashes.
+* An event's number is above every target's ``delivered``, or it would be gone. E, N, T and W are news, not files: the
+  recovery log does not copy them.
 """
 
 import stat
@@ -222,6 +228,39 @@ class Parked(msgspec.Struct, frozen=True, array_like=True, gc=False):
     code: str = ""
 
 
+class Event(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Something that happened, ready to be told."""
+
+    created_ns: int
+    line: bytes
+    """The JSON object, one line without its end."""
+
+
+class Settling(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """An object that was uploaded, while its writer may not be done: what the event will say."""
+
+    key: str
+    size: int
+    mtime_ns: int
+
+
+class Target(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """How far one target of events is."""
+
+    delivered: int
+    """Every event up to this number is delivered or given up."""
+    dropped: int = 0
+    """How many were given up because too many waited."""
+    dropped_ns: int = 0
+    """When last; 0 never."""
+
+
+class Notification(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A request to be told when everything written by then is in the bucket."""
+
+    requested_ns: int
+
+
 def ino_bytes(ino: Ino | int) -> bytes:
     """8 bytes, big endian, so that LMDB's byte order is numeric order."""
     return ino.to_bytes(8, "big")
@@ -234,12 +273,16 @@ __all__ = [
     "Attempt",
     "Directory",
     "Doomed",
+    "Event",
     "Headers",
     "Inode",
+    "Notification",
     "ObjectKey",
     "Parked",
     "Placement",
     "Remote",
+    "Settling",
+    "Target",
     "UploadPart",
     "UploadState",
     "ino_bytes",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Self
 
 from gatewayfs.meta import codec
 from gatewayfs.meta.changeset import ChangeSet
-from gatewayfs.meta.schema import Doomed, Parked, UploadState
+from gatewayfs.meta.schema import Doomed, Event, Notification, Parked, Settling, Target, UploadState
 from gatewayfs.types import Ino
 
 if TYPE_CHECKING:
@@ -75,6 +75,22 @@ class Transaction(ChangeSet):
         self.counters.parked += (parked is not None) - was
         if was or parked is not None:
             self.put_copied(key, None if parked is None else codec.encode(parked))
+
+    def put_event(self, number: int, event: Event | None) -> None:
+        """Keep something to be told, or forget it."""
+        self.changes[codec.event_key(number)] = None if event is None else codec.encode(event)
+
+    def put_settling(self, ino: int, settling: Settling | None) -> None:
+        """Keep (or forget) what is to be told of an upload when its writer rests."""
+        self.changes[codec.settling_key(ino)] = None if settling is None else codec.encode(settling)
+
+    def put_target(self, name: str, target: Target | None) -> None:
+        """Remember (or forget) how far a target of events is."""
+        self.changes[codec.target_key(name)] = None if target is None else codec.encode(target)
+
+    def put_notification(self, identity: bytes, notification: Notification | None) -> None:
+        """Remember (or forget) that somebody wants to know when all is in the bucket; ``identity``: 16 bytes."""
+        self.changes[codec.waiting_key(identity)] = None if notification is None else codec.encode(notification)
 
     def put_setting(self, name: str, value: bytes | None) -> None:
         """Write (or delete) a setting."""

@@ -11,14 +11,15 @@ import stat
 
 import msgspec
 
-from gatewayfs.conflict import Policy, Verdict, conflict_name, judge
+from gatewayfs.conflict import Policy, Verdict, judge
 from gatewayfs.meta.env import Transaction
 from gatewayfs.meta.schema import Doomed, Inode, Remote
 from gatewayfs.s3.attributes import decode, split_metadata
 from gatewayfs.s3.store import COPY_BYTES_MAX, Condition, ObjectInfo
-from gatewayfs.types import KEY_BYTES_MAX, NAME_BYTES_MAX, ETag, ObjectKey
+from gatewayfs.types import ETag, ObjectKey
 from gatewayfs.upload import records
 from gatewayfs.upload.context import Context
+from gatewayfs.upload.copynames import copy_name, free_name, sibling
 from gatewayfs.upload.metadata import headers_record
 from gatewayfs.upload.plan import attributes_differ, content_differs
 
@@ -49,7 +50,7 @@ async def base_changed(ctx: Context, ino: int, base: Remote, info: ObjectInfo | 
     if info is None:
         _deleted_by_others(ctx, inode, base, verdict)
     else:
-        _changed_by_others(ctx, inode, info, verdict)
+        _changed_by_others(ctx, inode, base.key, info, verdict)
     _report(ctx, "conflict", base.key, verdict.value)
 
 
@@ -68,11 +69,13 @@ def _judged(ctx: Context, inode: Inode, base: Remote, info: ObjectInfo | None) -
 def _deleted_by_others(ctx: Context, inode: Inode, base: Remote, verdict: Verdict) -> None:
     now_ns = ctx.clock.time_ns()
     with ctx.meta.transaction() as tx:
-        if verdict is Verdict.VANISHED and not inode.is_directory:
+        vanished = verdict is Verdict.VANISHED
+        if vanished and not inode.is_directory:
             _remove(ctx, tx, inode, now_ns)
         else:
             tx.put(msgspec.structs.replace(inode, remote=None, dirty_since_ns=inode.dirty_since_ns or now_ns))
-    if verdict is Verdict.VANISHED:
+        ctx.hooks.news.conflicted(tx, base.key, verdict.word, kept_by="bucket" if vanished else "gateway")
+    if vanished:
         ctx.hooks.kernel.invalidate_entry(inode.parent, inode.name, deleted=inode.ino)
         log.warning("%s was deleted in the bucket and no copy of it is here", base.key)
 
@@ -84,9 +87,11 @@ def _remove(ctx: Context, tx: Transaction, inode: Inode, now_ns: int) -> None:
     records.release(tx, gone if in_use else ctx.cache.forget(tx, gone), now_ns, in_use=in_use, reads=False)
 
 
-def _changed_by_others(ctx: Context, inode: Inode, info: ObjectInfo, verdict: Verdict) -> None:
+def _changed_by_others(ctx: Context, inode: Inode, key: str, info: ObjectInfo, verdict: Verdict) -> None:
     now_ns = ctx.clock.time_ns()
     with ctx.meta.transaction() as tx:
+        ours = records.wanted_key(tx, inode) if verdict is Verdict.LEAVE_THEIRS else None
+        ctx.hooks.news.conflicted(tx, key, verdict.word, kept_by="bucket", copy_key=ours)
         if verdict is Verdict.LEAVE_THEIRS:
             tx.put(msgspec.structs.replace(inode, remote=None, dirty_since_ns=inode.dirty_since_ns or now_ns))
             return
@@ -161,18 +166,18 @@ def _move_ours(ctx: Context, ino: int, key: str, info: ObjectInfo) -> None:
     inode = ctx.meta.require(ino)
     if records.wanted_key(ctx.meta, inode) != key:
         return
-    name = _free_name(ctx, inode, key, now_ns)
+    name = free_name(ctx, inode, key, now_ns)
     with ctx.meta.transaction() as tx:
         records.release_key(tx, key, ino)
         elsewhere = inode.remote if inode.remote is not None and inode.remote.key != key else None
         ours = msgspec.structs.replace(inode, name=name, remote=elsewhere, ctime_ns=now_ns)
         tx.put(msgspec.structs.replace(ours, dirty_since_ns=inode.dirty_since_ns or now_ns))
-        theirs = _their_inode(ctx, tx, inode.parent, inode.name, info)
-        tx.put(theirs)
+        tx.put(_their_inode(ctx, tx, inode.parent, inode.name, info))
+        ctx.hooks.news.conflicted(tx, key, Verdict.KEEP_BOTH.word, kept_by="bucket", copy_key=sibling(key, name))
     ctx.hooks.kernel.invalidate_entry(inode.parent, inode.name)
     ctx.hooks.kernel.invalidate_entry(inode.parent, name)
     log.warning("conflict at %s: the bucket's version keeps the name, ours is now %r", key, name)
-    _report(ctx, "conflict", key, "bucket-wins", other=_sibling(key, name))
+    _report(ctx, "conflict", key, "bucket-wins", other=sibling(key, name))
     ctx.notice(ino)
 
 
@@ -190,6 +195,7 @@ async def _move_theirs(ctx: Context, ino: int, key: str, info: ObjectInfo) -> No
         elsewhere = inode.remote if inode.remote is not None and inode.remote.key != key else None
         tx.put(msgspec.structs.replace(inode, remote=elsewhere, dirty_since_ns=inode.dirty_since_ns or now_ns))
         tx.doom(Doomed(key, info.etag, now_ns, version_id=info.version_id))
+        ctx.hooks.news.conflicted(tx, key, Verdict.KEEP_BOTH.word, kept_by="gateway", copy_key=copy.key)
     ctx.hooks.kernel.invalidate_entry(inode.parent, name)
     log.warning("conflict at %s: our version keeps the name, the bucket's is now %r", key, name)
     _report(ctx, "conflict", key, "gateway-wins", other=copy.key)
@@ -200,8 +206,8 @@ async def _move_theirs(ctx: Context, ino: int, key: str, info: ObjectInfo) -> No
 async def _copied_aside(ctx: Context, inode: Inode, key: str, info: ObjectInfo) -> tuple[bytes, Remote]:
     """Copy their object beside itself; returns its name there and its record."""
     for attempt in itertools.count():
-        name = _conflict_name(ctx, inode, key, info.last_modified_ns, attempt)
-        moved_key = ObjectKey(_sibling(key, name))
+        name = copy_name(ctx, inode, key, info.last_modified_ns, attempt)
+        moved_key = ObjectKey(sibling(key, name))
         if ctx.meta.lookup(inode.parent, name) is not None or ctx.meta.holder(moved_key) is not None:
             continue
         there = await ctx.look(moved_key)
@@ -218,25 +224,6 @@ async def _copied_aside(ctx: Context, inode: Inode, key: str, info: ObjectInfo) 
         copy = msgspec.structs.replace(remote_from(info, 0, 0), key=moved_key, etag=made.etag)
         return name, msgspec.structs.replace(copy, last_modified_ns=0, version_id=made.version_id)
     raise AssertionError("itertools.count ended")
-
-
-def _free_name(ctx: Context, inode: Inode, key: str, when_ns: int) -> bytes:
-    """A conflict name beside ``inode`` that nobody has."""
-    for attempt in itertools.count():
-        name = _conflict_name(ctx, inode, key, when_ns, attempt)
-        if ctx.meta.lookup(inode.parent, name) is None:
-            return name
-    raise AssertionError("itertools.count ended")
-
-
-def _conflict_name(ctx: Context, inode: Inode, key: str, when_ns: int, attempt: int) -> bytes:
-    """The name, short enough for the directory and for S3's keys."""
-    room = KEY_BYTES_MAX - (len(key.encode()) - len(inode.name))
-    return conflict_name(inode.name, ctx.settings.gateway_name, when_ns, attempt, min(NAME_BYTES_MAX, room))
-
-
-def _sibling(key: str, name: bytes) -> str:
-    return key.rpartition("/")[0] + "/" * ("/" in key) + name.decode()
 
 
 def _their_inode(ctx: Context, tx: Transaction, parent: int, name: bytes, info: ObjectInfo) -> Inode:

@@ -149,5 +149,6 @@ async def copy_large(ctx: Context, inode: Inode, step: Copy) -> None:
     ctx.counters.copied += 1
     remote = msgspec.structs.replace(remote, content_revision=source.content_revision, meta_revision=meta_revision)
     remote = msgspec.structs.replace(remote, storage_class=source.storage_class)
-    for target in records.record_sent(ctx.meta, ino, remote, ctx.clock.time_ns(), completed=state.upload_id):
+    now_ns, news = ctx.clock.time_ns(), ctx.hooks.news
+    for target in records.record_sent(ctx.meta, ino, remote, now_ns, news=news, completed=state.upload_id):
         ctx.notice(target)

@@ -48,13 +48,7 @@ async def delete_doomed(ctx: Context, key: str) -> int | None:
             raise ConcurrentRequest("somebody is writing this object now", operation="DeleteObject", key=key) from None
         if info is not None and not await adopt(ctx, doomed.ino, info):
             log.warning("object %s was changed by others after it was deleted here: it stays", key)
-            event = {
-                "event": "kept",
-                "key": key,
-                "what": "deleted here, changed by others",
-                "at_ns": ctx.clock.time_ns(),
-            }
-            ctx.hooks.event(event)
+            _tell_kept(ctx, doomed)
     except ObjectNotFound:
         log.debug("doomed object %s is gone already", key)
     else:
@@ -62,6 +56,16 @@ async def delete_doomed(ctx: Context, key: str) -> int | None:
     if ctx.meta.doomed(key) == doomed:
         records.forget_object(ctx.meta, key)
     return None
+
+
+def _tell_kept(ctx: Context, doomed: Doomed) -> None:
+    """The object was changed by others after it was deleted here: theirs stays, and the entry goes."""
+    what = "deleted here, changed by others"
+    ctx.hooks.event({"event": "kept", "key": doomed.key, "what": what, "at_ns": ctx.clock.time_ns()})
+    if ctx.meta.doomed(doomed.key) == doomed:
+        with ctx.meta.transaction() as tx:
+            records.release_key(tx, doomed.key, 0)
+            ctx.hooks.news.conflicted(tx, doomed.key, "keep-theirs", kept_by="bucket")
 
 
 async def _delete(ctx: Context, doomed: Doomed) -> None:

@@ -2,7 +2,8 @@
 
 A drain notes the revisions of everything in the queue when it is called, and ends when each of them (or a newer one)
 has arrived, so a busy writer cannot keep it waiting for ever. Work that comes out of that work (the children of a
-renamed directory, the deletion of old keys) joins it. What is parked ends it too, and is reported.
+renamed directory, the deletion of old keys) joins it. What is parked ends it too, and is reported; unless it is
+*patient*: then it skips no settle time, and waits for what is parked as well.
 """
 
 from dataclasses import dataclass, field
@@ -54,6 +55,7 @@ class Drain:
     """One call of ``Uploader.drain``."""
 
     meta: MetaStore
+    patient: bool = False
     goals: dict[Target, Goal] = field(default_factory=dict)
     settled: int = 0
     left: list[ParkedEntry] = field(default_factory=list)
@@ -76,7 +78,7 @@ class Drain:
 
     def gave_up(self, parked: ParkedEntry) -> None:
         """``parked.target`` will not arrive by itself."""
-        if self.goals.pop(parked.target, None) is not None:
+        if not self.patient and self.goals.pop(parked.target, None) is not None:
             self.left.append(parked)
             self.check()
 

@@ -142,7 +142,7 @@ def record_adopted(ctx: Context, ino: int, remote: Remote) -> None:
         inode.remote is None or remote.key in (inode.remote.key, records.wanted_key(meta, inode))
     )
     if useful:
-        for target in records.record_sent(meta, ino, remote, now_ns):
+        for target in records.record_sent(meta, ino, remote, now_ns, news=ctx.hooks.news):
             ctx.notice(target)
         return
     with meta.transaction() as tx:

@@ -225,7 +225,8 @@ async def _complete(ctx: Context, inode: Inode, key: str, condition: Condition, 
         meta_revision=meta_revision,
         storage_class=kept_storage_class(inode),
     )
-    for target in records.record_sent(meta, ino, remote, ctx.clock.time_ns(), completed=state.upload_id):
+    now_ns, news = ctx.clock.time_ns(), ctx.hooks.news
+    for target in records.record_sent(meta, ino, remote, now_ns, news=news, completed=state.upload_id):
         ctx.notice(target)
 
 

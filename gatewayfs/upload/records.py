@@ -14,6 +14,7 @@ from gatewayfs.errors import StaleInode
 from gatewayfs.meta.env import MetaStore, Transaction
 from gatewayfs.meta.schema import Attempt, Directory, Doomed, Inode, Remote, UploadState
 from gatewayfs.upload.entries import Target
+from gatewayfs.upload.news import News
 from gatewayfs.upload.plan import content_differs, differs
 
 NOTHING = UploadState("", "", 0, 0, 0)
@@ -33,8 +34,12 @@ def wanted_key(meta: MetaStore | Transaction, inode: Inode) -> str | None:
         return None
 
 
-def record_sent(meta: MetaStore, ino: int, remote: Remote, now_ns: int, *, completed: str = "") -> list[Target]:
+def record_sent(
+    meta: MetaStore, ino: int, remote: Remote, now_ns: int, *, news: News, completed: str = ""
+) -> list[Target]:
     """``remote`` is in the bucket and is this inode's. Returns what must be looked at now because of it.
+
+    ``news`` hears of bytes that were not at that key before.
 
     ``completed`` is the id of the multipart upload that made it; another one that is under way stays recorded, to be
     aborted.
@@ -52,19 +57,21 @@ def record_sent(meta: MetaStore, ino: int, remote: Remote, now_ns: int, *, compl
         state = tx.upload_state(ino)
         unfinished = state is not None and (state.creating_ns or state.upload_id not in ("", completed))
         tx.put_upload(ino, msgspec.structs.replace(state, attempts=()) if state is not None and unfinished else None)
-        news: list[Target] = []
+        follow: list[Target] = []
         old = inode.remote
         inode = msgspec.structs.replace(inode, remote=remote)
         tx.put_parked(ino, None)
         if inode.linked:
             tx.put(marked(tx, inode, now_ns))
+            if old is None or (old.key, old.content_revision) != (remote.key, remote.content_revision):
+                news.uploaded(tx, inode, remote)
         else:
             tx.put(msgspec.structs.replace(inode, dirty_since_ns=inode.dirty_since_ns or now_ns))
-            news.append(ino)
+            follow.append(ino)
         if old is not None and old.key != remote.key:
             tx.doom(Doomed(old.key, old.etag, now_ns, version_id=old.version_id))
-            news.append(old.key)
-        return news
+            follow.append(old.key)
+        return follow
 
 
 def release(tx: Transaction, inode: Inode, now_ns: int, *, in_use: bool, reads: bool) -> str | None:

@@ -139,7 +139,7 @@ async def mismatch(ctx: Context, ino: int, key: str, attempt: Attempt, info: Obj
 
 def record(ctx: Context, ino: int, remote: Remote) -> None:
     """``remote`` is in the bucket; look at whatever that changes."""
-    for target in records.record_sent(ctx.meta, ino, remote, ctx.clock.time_ns()):
+    for target in records.record_sent(ctx.meta, ino, remote, ctx.clock.time_ns(), news=ctx.hooks.news):
         ctx.notice(target)
 
 

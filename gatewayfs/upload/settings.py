@@ -10,6 +10,7 @@ from typing import Any
 from gatewayfs.conflict import Policy
 from gatewayfs.runtime.kernel import Kernel
 from gatewayfs.s3.attributes import ShareDefaults
+from gatewayfs.upload.news import News, Silence
 
 Event = Mapping[str, Any]
 """One thing that happened, for logs and notifications: ``event`` names it, ``key`` says where."""
@@ -76,11 +77,12 @@ class UploadHooks:
         ensure_listed: returns when a directory's children are all known here; raises StoreError.
         flush_live: puts size and times of a file open for writing into its record.
         kernel: told of names and attributes that change behind its back.
-        event: takes one event; must return at once and not raise.
+        event: takes one event for the log; must return at once and not raise.
         claimant: the renamed directory, its children not all in the queue yet, that whatever lies at a key belongs to;
             0 if to none but that of the inode number given. Until then nobody is recorded as holding such an object,
             and it is nobody else's work either: nothing may be written there.
         note_moved: tells the same one that the directory of this number moves because one above it does.
+        news: what is to be told to others.
     """
 
     ensure_listed: Callable[[int], Awaitable[None]]
@@ -89,3 +91,4 @@ class UploadHooks:
     event: Callable[[Event], None]
     claimant: Callable[[str, int], int] = no_claimant
     note_moved: Callable[[int], None] = not_noted
+    news: News = field(default_factory=Silence)

@@ -208,18 +208,22 @@ class Uploader:
 
     # ------------------------------------------------------------------ draining
 
-    async def drain(self) -> DrainReport:
+    async def drain(self, *, patient: bool = False) -> DrainReport:
         """Wait until everything written before this call is in the bucket, without settle times.
 
         Waits as long as the store does not answer; cancel it to stop waiting. Entries that get parked end up in the
         report. Needs ``run`` to be running.
+
+        Args:
+            patient: hurry nothing, and wait for what is parked.
         """
         await self._loaded.wait()
-        drain = Drain(self._meta)
+        drain = Drain(self._meta, patient)
         now_s = self._clock.monotonic()
-        self._gate.probe_now(now_s)
+        if not patient:
+            self._gate.probe_now(now_s)
         for entry in self._schedule:
-            if drain.add(entry.target):
+            if drain.add(entry.target) and not patient:
                 self._schedule.retry(entry.target, now_s)
         drain.check()
         self._drains.append(drain)
@@ -257,7 +261,7 @@ class Uploader:
         now_s = self._clock.monotonic()
         self._schedule.ensure(target, now_s)
         for drain in self._drains:
-            if drain.add(target):
+            if drain.add(target) and not drain.patient:
                 self._schedule.hurry(target, now_s)
         self._rouse()
 

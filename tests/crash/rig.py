@@ -15,6 +15,10 @@ import trio
 
 from gatewayfs.cache.content import ContentCache
 from gatewayfs.cache.evicting import Limits as CacheLimits
+from gatewayfs.events.envelope import Origin
+from gatewayfs.events.events import Events
+from gatewayfs.events.file import FileTarget
+from gatewayfs.events.settings import EventSettings
 from gatewayfs.meta import committer
 from gatewayfs.meta.check import check
 from gatewayfs.meta.env import MetaStore
@@ -53,6 +57,9 @@ CHUNK_BYTES = 64 << 10
 COMMIT_INTERVAL_S = 0.1
 """Ten times as often as in life: more commits to die in."""
 
+EVENTS_SETTLE_S = 0.05
+"""Long enough for some files to be told of two uploads at once."""
+
 LIMITS = Limits(segment_bytes=64 << 10, map_bytes=1 << 30)
 """Small journal segments, so that new ones are made and old ones go all the time."""
 
@@ -64,6 +71,9 @@ class Rig:
     refresh: Refresh
     uploader: Uploader
     filesystem: Filesystem
+    events: Events
+    told: Path
+    """Where events are delivered."""
 
     def check(self) -> list[str]:
         """What ``gatewayfs check`` says."""
@@ -76,6 +86,21 @@ class Rig:
         dirty = [f"{self.meta.require(ino)} is still dirty" for _, ino in self.meta.iter_dirty()]
         uploads = [f"{ino} has something under way: {state}" for ino, state in self.meta.iter_uploads()]
         return dirty + uploads + [f"{doomed} is still doomed" for doomed in self.meta.iter_doomed()]
+
+    async def untold(self) -> list[str]:
+        """After a drain: files of ours whose last upload no event in the file tells of."""
+        with trio.move_on_after(DRAIN_S_MAX):
+            while (status := self.events.status()).settling or status.targets["file"].waiting:
+                await trio.sleep(0.01)
+        lines = self.told.read_bytes().splitlines() if self.told.exists() else []
+        details = [msgspec.json.decode(line)["detail"] for line in lines if line.endswith(b"}")]
+        told = {(detail.get("object-key"), detail.get("object-size")) for detail in details}
+        return [
+            f"nobody was told of {inode}"
+            for inode in self.meta.inodes_after(0, 1 << 20)
+            if inode.is_regular and inode.content_revision and inode.remote is not None
+            if (inode.remote.key, inode.remote.size) not in told
+        ]
 
 
 @asynccontextmanager
@@ -121,6 +146,16 @@ async def rig(
     async def flush_live(ino: int) -> None:
         await filesystems[0].files.persist(ino)
 
+    told = directory.with_name(f"{directory.name}.events")
+    events = Events(
+        meta=meta,
+        clock=clock,
+        rng=random.Random(),
+        origin=Origin("share", "host", "bucket", ""),
+        settings=EventSettings(settle_s=EVENTS_SETTLE_S),
+        takers=[FileTarget(told, Offload(1))],
+        arrived=trio.sleep_forever,
+    )
     uploader = Uploader(
         meta=meta,
         store=ObservedStore(store, refresh.note_own),
@@ -136,6 +171,7 @@ async def rig(
             event=lambda event: None,
             claimant=refresh.claimant,
             note_moved=refresh.note_moved,
+            news=events,
         ),
         capabilities=EVERYTHING,
     )
@@ -161,11 +197,12 @@ async def rig(
         async with trio.open_nursery() as nursery:
             nursery.start_soon(background)
             await nursery.start(meta.run)
+            await nursery.start(events.run)
             await nursery.start(refresh.run)
             nursery.start_soon(cache.evictor.run)
             nursery.start_soon(cache.take_stock, meta.inodes_after)
             nursery.start_soon(uploader.run)
-            yield Rig(meta, cache, refresh, uploader, filesystem)
+            yield Rig(meta, cache, refresh, uploader, filesystem, events, told)
             await filesystem.files.persist_all()
             nursery.cancel_scope.cancel()
         with trio.CancelScope(shield=True):
@@ -242,7 +279,7 @@ def child(
                 assert report.complete, report
             if finish:
                 await driver.find()
-                log.write(Finished(share.check() + share.left()))
+                log.write(Finished(share.check() + share.left() + await share.untold()))
             else:
                 # Work is done; wait to be killed, with whatever goes on in the background.
                 await trio.sleep(DRAIN_S_MAX)

@@ -13,7 +13,7 @@ FLOORS = (
     ("daemon",),
     ("fuse", "control", "export"),
     ("vfs",),
-    ("upload", "refresh"),
+    ("upload", "refresh", "events"),
     ("cache", "locking"),
     ("meta", "s3"),
     ("runtime", "mountpoint"),
@@ -29,7 +29,8 @@ OWNERS = {
     "pyfuse3": ("fuse",),
     "boto3": ("s3",),
     "botocore": ("s3",),
-    "urllib3": ("s3",),
+    # s3/ speaks S3 with it, events/ posts to web services: one library for HTTP, no code between the two.
+    "urllib3": ("s3", "events"),
     "s3transfer": ("s3",),
     "lmdb": ("meta",),
     "rich": ("cli",),

@@ -24,6 +24,7 @@ from gatewayfs.runtime.offload import InlineOffload
 from gatewayfs.s3.gate import Gate
 from gatewayfs.upload import records
 from gatewayfs.upload.metadata import object_metadata
+from gatewayfs.upload.news import Silence
 from gatewayfs.upload.settings import UploadHooks, UploadSettings
 from gatewayfs.upload.uploader import Uploader
 from tests.support.fakestore import FakeObjectStore
@@ -56,11 +57,24 @@ class KernelStandIn:
 class World:
     """One share, its bucket, and somebody who works in it."""
 
-    def __init__(self, directory, *, prefix="", bucket=None, wrap=None, small_file_bytes=64 << 10, **settings):
+    def __init__(
+        self,
+        directory,
+        *,
+        prefix="",
+        bucket=None,
+        wrap=None,
+        small_file_bytes=64 << 10,
+        clock=None,
+        news=None,
+        **settings,
+    ):
+        """``news(world)`` makes what is told of uploads and conflicts, at every start."""
         settings = {"settle_s": 2.0, "settle_max_s": 60.0, "gateway_name": "gw", **settings}
         self.directory, self.prefix, self.small_file_bytes = directory, prefix, small_file_bytes
         self.settings = UploadSettings(**settings)
-        self.clock = ManualClock()
+        self.clock = clock or ManualClock()
+        self.make_news = news
         self.bucket = bucket or FakeObjectStore(part_bytes_min=1)
         self.store = FaultyStore(self.bucket) if wrap is None else wrap(self.bucket)
         self.events = []
@@ -94,7 +108,8 @@ class World:
             background=lambda job: job(),
             small_file_bytes=self.small_file_bytes,
         )
-        hooks = UploadHooks(self.ensure_listed, self.flush_live, self.kernel, self.events.append)
+        self.news = Silence() if self.make_news is None else self.make_news(self)
+        hooks = UploadHooks(self.ensure_listed, self.flush_live, self.kernel, self.events.append, news=self.news)
         self.gate = Gate(self.settings.retry_s_max, random.Random(7))
         self.uploader = Uploader(
             meta=self.meta,
