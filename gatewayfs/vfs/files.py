@@ -147,9 +147,10 @@ class Files:
             await content.persist()
 
     async def persist_all(self) -> None:
-        """At shutdown: every open file's bytes are described by its record."""
+        """At shutdown: every open file's bytes are described by its record, those that were fetched too."""
         for handle in list(self._handles.values()):
             await handle.content.persist()
+            handle.content.persist_residence()
 
     def _opened(self, inode: Inode, flags: int) -> Handle:
         content = self._share.cache.acquire(inode)

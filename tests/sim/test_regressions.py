@@ -20,6 +20,7 @@ from tests.sim.steps import (
     ForeignPut,
     Make,
     Open,
+    Read,
     Remove,
     Rename,
     Restart,
@@ -117,6 +118,12 @@ PROGRAMS: dict[str, list[Step]] = {
         Write(0, PART_BYTES, 1),
         Trouble("create_multipart", after=True),
         StartDrain(turns=6),
+    ],
+    "a_stop_keeps_what_was_fetched_for_a_file_that_is_open": [
+        ForeignPut(0, A, BIG),
+        Open(0),
+        Read(0, 0, 1),
+        Restart(crash=False),
     ],
     "a_renamed_directory_takes_its_objects_along": [
         Make(DIRECTORY, 0, A),
