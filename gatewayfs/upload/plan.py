@@ -9,7 +9,6 @@ just a different question.
     bytes                                SendContent at the wanted key, then the old key is doomed
     only the name                        Copy with the source's etag, then the old key is doomed
     only attributes                      Copy onto itself with new metadata
-    only the name, attributes as found   Copy with the metadata written out (see ``_write``)
     directory marker, symlink, fifo      SendSmall: the whole object is in the record
     key held by another inode            WaitFor it to move away (cycles.py breaks circles); Rescue an open unlinked one
 
@@ -23,9 +22,6 @@ from gatewayfs.meta.schema import Doomed, Inode, Remote
 from gatewayfs.s3.store import Condition
 from gatewayfs.types import ETag
 from gatewayfs.upload.metadata import small_body
-
-FOUND = 0
-"""``Inode.meta_revision`` of what was found in the bucket and never changed here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +83,7 @@ class Copy:
     key: str
     condition: Condition
     rewrite: bool
-    """Replace the metadata by the record's; False keeps the source's."""
+    """Replace the metadata by the record's; False keeps the source's (where the copy is not for long)."""
 
 
 Step = Settled | CleanUp | VisitChildren | Learn | WaitFor | Rescue | SendSmall | SendContent | Copy
@@ -185,8 +181,6 @@ def _write(inode: Inode, key: str, condition: Condition) -> Step:
         if remote is None:
             # A symlink nobody can resolve any more: an empty target is all there is to keep.
             return SendSmall(key, b"", condition)
-    # Never changed here: perhaps the object carries no attributes, and its LastModified is the file's time. A plain
-    # copy would move that to now, so what we know of it goes into the copy's metadata.
-    if not attributes_differ(inode) and inode.meta_revision != FOUND:
-        return Copy(remote, key, condition, rewrite=False)
+    # For a new name alone, too: an object that others wrote may carry no attributes, and its LastModified is the file's
+    # time. A plain copy would move that to now.
     return Copy(remote, key, condition, rewrite=True) if learned else Learn()

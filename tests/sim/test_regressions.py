@@ -125,6 +125,13 @@ PROGRAMS: dict[str, list[Step]] = {
         Read(0, 0, 1),
         Restart(crash=False),
     ],
+    "a_rename_keeps_the_time_of_an_object_that_replaced_one_of_ours": [
+        Create(0, A),
+        SetAttributes(0, mtime_ns=1),
+        Close(0),
+        ForeignPut(0, A, 1),
+        Rename(0, 0, B),
+    ],
     "a_renamed_directory_takes_its_objects_along": [
         Make(DIRECTORY, 0, A),
         Create(1, B),

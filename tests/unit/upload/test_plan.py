@@ -47,17 +47,14 @@ def symlink(**changes):
 MARKER = Remote("d/", "etag-d", 0, 0, 1, 1)
 
 FULL_MARKER = replace(MARKER, size=9)
-FOUND = file(meta_revision=0, remote=replace(REMOTE, meta_revision=0))
 
 CASES = [
     ("nothing", file(), "a", Settled()),
     ("a new file", file(remote=None), "a", SendContent("a", ABSENT)),
     ("new bytes", file(content_revision=4), "a", SendContent("a", Condition(match="etag-a"))),
     ("new bytes and name", file(content_revision=4), "b", SendContent("b", ABSENT)),
-    ("a new name", file(), "b", Copy(REMOTE, "b", ABSENT, rewrite=False)),
-    ("a new name, attributes unread", file(attributes_known=False), "b", Copy(REMOTE, "b", ABSENT, rewrite=False)),
-    ("a new name of an object as found", FOUND, "b", Copy(FOUND.remote, "b", ABSENT, rewrite=True)),
-    ("a new name of an object only listed", replace(FOUND, attributes_known=False), "b", Learn()),
+    ("a new name", file(), "b", Copy(REMOTE, "b", ABSENT, rewrite=True)),
+    ("a new name, attributes unread", file(attributes_known=False), "b", Learn()),
     ("attributes", file(meta_revision=3), "a", Copy(REMOTE, "a", Condition(match="etag-a"), rewrite=True)),
     ("attributes and name", file(meta_revision=3), "b", Copy(REMOTE, "b", ABSENT, rewrite=True)),
     ("attributes over unread ones", file(meta_revision=3, attributes_known=False), "a", Learn()),
@@ -70,7 +67,7 @@ CASES = [
         "a moved marker with data in it",
         directory(remote=FULL_MARKER),
         "e/",
-        Copy(FULL_MARKER, "e/", ABSENT, rewrite=False),
+        Copy(FULL_MARKER, "e/", ABSENT, rewrite=True),
     ),
     ("no marker wanted", directory(directory=Directory()), "d/", Settled()),
     ("a renamed directory", directory(directory=Directory(children_unsettled=True)), "e/", VisitChildren()),
@@ -80,7 +77,7 @@ CASES = [
         "a symlink whose target was never read",
         symlink(remote=Remote("l", "e", 2, 0, 1, 1), target=None),
         "m",
-        Copy(Remote("l", "e", 2, 0, 1, 1), "m", ABSENT, rewrite=False),
+        Copy(Remote("l", "e", 2, 0, 1, 1), "m", ABSENT, rewrite=True),
     ),
 ]
 
