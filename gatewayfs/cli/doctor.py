@@ -10,6 +10,7 @@ from rich.markup import escape
 
 from gatewayfs.cli import exitcodes
 from gatewayfs.cli.bucketpath import add_share_options, load_share
+from gatewayfs.cli.doctor_events import event_findings
 from gatewayfs.cli.doctor_host import host_findings
 from gatewayfs.cli.findings import Finding, Verdict
 from gatewayfs.cli.parsing import Parser, UsageError, add_json
@@ -50,6 +51,7 @@ def run(argv: Sequence[str]) -> int:
     out = None if arguments.json else console()
     findings = [_shown(out, finding) for finding in host_findings(cache_directory, config)]
     if config is not None:
+        findings += [_shown(out, finding) for finding in event_findings(config.events)]
         findings += trio.run(_look_at_store, out, config, not arguments.read_only)
     if arguments.json:
         print(json.dumps([_plain(finding) for finding in findings]))

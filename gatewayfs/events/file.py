@@ -30,7 +30,9 @@ class FileTarget:
         self._offload = offload
 
     async def deliver(self, lines: Sequence[bytes]) -> None:
-        await self._offload.run(append, self._path, b"".join(line + b"\n" for line in lines))
+        # Cut short, it may still write: then the lines come twice. A dead network disk must not hold a stop up.
+        data = b"".join(line + b"\n" for line in lines)
+        await self._offload.run(append, self._path, data, abandon_on_cancel=True)
 
 
 def append(path: Path, data: bytes) -> None:
