@@ -91,10 +91,13 @@ def show_left(result: Mapping[str, Any]) -> None:
         return
     print(f"{amount(result)} not in the bucket yet:")
     listed = list(result.get("left") or ())
+    if held := int(result.get("held") or 0):
+        print(f"  {plural(held, 'change')} held; gatewayfs queue release lets them go")
     for item in listed[:LEFT_LINES_MAX]:
         print(f"  {one_line(item)}")
-    if left_of(result) > min(len(listed), LEFT_LINES_MAX):
-        print(f"  and {left_of(result) - min(len(listed), LEFT_LINES_MAX):,} more; gatewayfs status tells the reasons")
+    more = left_of(result) - held - min(len(listed), LEFT_LINES_MAX)
+    if more > 0:
+        print(f"  and {more:,} more; gatewayfs queue ls tells the reasons")
 
 
 def _columns() -> tuple[ProgressColumn, ...]:

@@ -18,6 +18,7 @@ VERBS = {
     "umount": "upload what is queued, unmount, and wait until the gateway has ended",
     "status": "what a gateway is doing: cache, queue, transfers, problems",
     "drain": "upload everything now; with --wait return when it is in the bucket",
+    "queue": "what waits for upload and why; hold it back, let it go, try again",
     "notify-when-uploaded": "have an event sent when everything written until now is in the bucket",
     "refresh-cache": "look again what is in the bucket, where others changed it",
     "throttle": "bandwidth limits and their weekly schedule",

@@ -1,11 +1,10 @@
 """``gatewayfs refresh-cache``: look again what is in the bucket."""
 
 import json
-import os
 from collections.abc import Sequence
 
 from gatewayfs.cli import exitcodes
-from gatewayfs.cli.gateway import call, registry
+from gatewayfs.cli.gateway import call, registry, relative_path
 from gatewayfs.cli.parsing import Parser, UsageError, add_json, add_target
 from gatewayfs.cli.render import console, lines_of
 from gatewayfs.control import calls
@@ -39,7 +38,7 @@ def run(argv: Sequence[str]) -> int:
     gateway = registry().find(arguments.target)
     if len(arguments.folder) > FOLDERS_MAX:
         raise UsageError(f"{len(arguments.folder)} folders are too many", f"name at most {FOLDERS_MAX}")
-    folders = [relative_folder(folder, gateway.mountpoint) for folder in arguments.folder or ["/"]]
+    folders = [relative_path(folder, gateway.mountpoint) for folder in arguments.folder or ["/"]]
     result = call(gateway, calls.REFRESH, {"folders": folders, "recursive": not arguments.no_recursive})
     if arguments.json:
         print(json.dumps(result))
@@ -47,18 +46,3 @@ def run(argv: Sequence[str]) -> int:
         for line in lines_of(result, depth=0):
             console().print(line)
     return exitcodes.OK
-
-
-def relative_folder(folder: str, mountpoint: str) -> str:
-    """A folder as the gateway takes it: relative to the mount, "" for all of it.
-
-    Taken: a full path into the mount (``/mnt/photos/2024``), a path from the share's root (``/2024``, ``2024``).
-    Raises UsageError for a path that leads out of the share.
-    """
-    path = os.path.normpath(folder)
-    if path == mountpoint or path.startswith(mountpoint + "/"):
-        path = path[len(mountpoint) :]
-    relative = path.strip("/")
-    if relative.split("/")[0] == "..":
-        raise UsageError(f"--folder {folder} leads out of the share", "name a folder in it")
-    return "" if relative == "." else relative

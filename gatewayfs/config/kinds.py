@@ -192,6 +192,13 @@ def _tags(value: object) -> object:
     return tuple(f"{name}={content}" for name, content in pairs)
 
 
+def _patterns(value: object) -> object:
+    items = [item.strip() for item in value.split(",") if item.strip()] if isinstance(value, str) else value
+    if not isinstance(items, list | tuple) or not all(isinstance(item, str) and item.strip("/") for item in items):
+        raise ValueError('write a list of patterns like [".nfs*", "*.tmp", "build/*.o"]')
+    return tuple(items)
+
+
 Size = Annotated[int, BeforeValidator(units.parse_size), Kind("size", units.format_size)]
 RateLimit = Annotated[int | None, BeforeValidator(units.parse_rate_limit), Kind("rate", units.format_rate)]
 Duration = Annotated[float, BeforeValidator(units.parse_duration), Kind("duration", units.format_duration)]
@@ -210,4 +217,5 @@ CommandLine = Annotated[tuple[str, ...], BeforeValidator(_command_line), Kind("l
 StorageClass = Annotated[str, BeforeValidator(_storage_class), Kind("storage class", str)]
 AccountId = Annotated[str, BeforeValidator(_account), Kind("account", str)]
 Tags = Annotated[tuple[str, ...], BeforeValidator(_tags), Kind("list of text", _written_list)]
+Patterns = Annotated[tuple[str, ...], BeforeValidator(_patterns), Kind("list of text", _written_list)]
 FuseOptions = Annotated[tuple[str, ...], BeforeValidator(_fuse_options), Kind("list of text", _written_list)]

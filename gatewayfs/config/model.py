@@ -25,6 +25,7 @@ from gatewayfs.config.kinds import (
     FuseOptions,
     Kind,
     Mode,
+    Patterns,
     Prefix,
     RateLimit,
     ShareName,
@@ -134,6 +135,8 @@ class UploadOptions(Section):
     conflicts: Annotated[Literal["bucket-wins", "gateway-wins"], Kind("choice", str)] = Field(
         "bucket-wins", description="Who keeps the name when both sides changed a file."
     )
+    # What the Linux NFS client and nfs-ganesha make of a file that is removed while it is open: never meant to last.
+    exclude: Patterns = Field((".nfs*",), description="Names that never leave the site.")
     guess_mime_type: Flag = Field(True, description="Set the content type of new objects by file name.")
 
 

@@ -16,6 +16,11 @@ NOTIFY = "notify-when-uploaded"
 THROTTLE = "throttle"
 THROTTLE_SET = "throttle-set"
 THROTTLE_SCHEDULE = "throttle-schedule"
+QUEUE = "queue"
+QUEUE_HOLD = "queue-hold"
+QUEUE_RELEASE = "queue-release"
+QUEUE_RETRY = "queue-retry"
+QUEUE_NOW = "queue-now"
 STOP = "stop"
 
 
@@ -63,6 +68,8 @@ class DrainResult(TypedDict, total=False):
     files_left: int
     """How many are not in the bucket yet. Without ``wait``: how many were put to the front."""
     bytes_left: int
+    held: int
+    """How many of these are held: they stay here until somebody releases them."""
     left: list[LeftBehind]
     """The oldest hundred of them, with reasons."""
 
@@ -127,6 +134,51 @@ class ThrottleSetArguments(TypedDict, total=False):
 class ThrottleScheduleArguments(TypedDict):
     intervals: list[dict[str, Any]]
     """The whole new schedule; empty removes it."""
+
+
+class QueueArguments(TypedDict, total=False):
+    path: str
+    """Entries at and below it; "" or absent: all."""
+    after: list[Any] | None
+    """As the page before said."""
+    limit: int
+    """At most 10,000 come at a time."""
+
+
+class QueueEntry(TypedDict, total=False):
+    path: str
+    work: str
+    """upload, rename, attributes, delete"""
+    state: str
+    """settling, ready, in flight, backing off, blocked, parked, held, excluded"""
+    reason: str
+    size_bytes: int
+    age_s: float
+    retry_s: float
+    """It is looked at again after this; 0: not known."""
+    sent_bytes: int
+    """In flight, in parts: what has arrived."""
+
+
+class QueueResult(TypedDict, total=False):
+    entries: list[QueueEntry]
+    """The oldest first."""
+    after: list[Any] | None
+    """Asks for the next page; null: there is none."""
+
+
+class QueuePaths(TypedDict, total=False):
+    """Of QUEUE_HOLD, QUEUE_RELEASE, QUEUE_RETRY and QUEUE_NOW."""
+
+    paths: list[str]
+    """At most 100; none: the whole share."""
+
+
+class QueueHolds(TypedDict, total=False):
+    """Answers QUEUE_HOLD and QUEUE_RELEASE; the other two answer ``{"entries": how many}``."""
+
+    holds: list[dict[str, Any]]
+    """path ("" is the whole share) and since_ns of everything that is held now."""
 
 
 class StopArguments(TypedDict, total=False):

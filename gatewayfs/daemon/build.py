@@ -260,5 +260,6 @@ def _upload_settings(config: ShareConfig) -> UploadSettings:
         conflict_policy=Policy(upload.conflicts),
         gateway_name=config.share.name,
         guess_mime_type=upload.guess_mime_type,
+        exclude=upload.exclude,
         defaults=share_defaults(config),
     )

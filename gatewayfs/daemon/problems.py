@@ -32,9 +32,15 @@ def problems(
             f"the bucket does not answer since {_when(upload.unreachable.since_ns)}: {upload.unreachable.reason}; "
             "writes are queued, cached files are served"
         )
+    for hold in upload.holds:
+        since = datetime.fromtimestamp(hold.since_ns / 1e9, UTC).isoformat(timespec="seconds")
+        found.append(
+            f"uploads below {hold.path} are held since {since} ({upload.held.files} changes are held in all); "
+            "`gatewayfs queue release` lets them go"
+        )
     for reason, count in Counter(entry.parked.reason for entry in upload.parked).most_common():
         found.append(
-            f"{count} files wait for you: {reason}; cure it, they are tried again daily and by `gatewayfs drain`"
+            f"{count} files wait for you: {reason}; cure it, they are tried again daily and by `gatewayfs queue retry`"
         )
     if upload.conflicts:
         found.append(f"{upload.conflicts} conflicts: both versions are kept, look for names with .conflict-")

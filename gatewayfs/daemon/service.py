@@ -18,6 +18,7 @@ from gatewayfs.control.server import Progress as Tell
 from gatewayfs.daemon.build import Parts
 from gatewayfs.daemon.eventing import Notifying
 from gatewayfs.daemon.problems import problems
+from gatewayfs.daemon.queueing import Queueing
 from gatewayfs.errors import UserError
 from gatewayfs.meta.check import check_online
 from gatewayfs.upload.status import DrainReport, Progress
@@ -45,6 +46,9 @@ class Service:
         self._mountpoint = mountpoint
         self._stop = stop
         self._started = started
+        self._queueing = Queueing(
+            parts.uploader.operator, parts.filesystem.names, parts.meta, parts.filesystem.files.persist_all
+        )
         self._started_ns = parts.clock.time_ns()
 
     def handlers(self) -> Mapping[str, Handler]:
@@ -59,6 +63,7 @@ class Service:
             calls.NOTIFY: Notifying(parts.events, parts.meta, parts.filesystem.files.persist_all).handle,
             calls.STOP: self.stop,
             **parts.throttling.handlers(),
+            **self._queueing.handlers(),
         }
 
     async def status(self, _args: dict[str, Any], _progress: Tell) -> dict[str, Any]:
@@ -84,7 +89,7 @@ class Service:
             "cache": {
                 "directory": str(config.cache.directory),
                 "free_bytes": disk.f_bavail * disk.f_frsize,
-                "dirty_bytes": upload.entries_bytes,
+                "dirty_bytes": meta.dirty_bytes,
                 **_plain(parts.cache.statistics()),
             },
             "upload": _plain(upload),
@@ -116,9 +121,10 @@ class Service:
         parts = self._parts
         await parts.filesystem.files.persist_all()
         if not args.get("wait"):
-            parts.uploader.hurry()
+            await parts.uploader.operator.hurry()
             left = parts.uploader.progress()
-            return {"files_left": left.entries, "bytes_left": left.bytes, "left": []}
+            held = parts.uploader.status().held.files
+            return {"files_left": left.entries, "bytes_left": left.bytes, "held": held, "left": []}
         timeout_s = args.get("timeout_s")
         report: DrainReport | None = None
         with trio.move_on_after(float("inf") if timeout_s is None else float(timeout_s)):
@@ -178,13 +184,19 @@ class Service:
         left += [{"path": entry.key, "reason": f"under way: {entry.doing}"} for entry in upload.in_flight]
         if upload.unreachable is not None:
             left.append({"path": "everything else", "reason": upload.unreachable.reason})
-        return {"files_left": upload.entries, "bytes_left": upload.entries_bytes, "left": left[:LEFT_SHOWN]}
+        return {
+            "files_left": upload.entries,
+            "bytes_left": upload.entries_bytes,
+            "held": upload.held.files,
+            "left": left[:LEFT_SHOWN],
+        }
 
 
 def _drained(report: DrainReport) -> dict[str, Any]:
     """What was written before the call: in the bucket, or left with a reason. Later writes do not count."""
     left = [{"path": entry.key, "reason": entry.parked.reason} for entry in report.left[:LEFT_SHOWN]]
-    return {"files_left": len(report.left), "bytes_left": 0, "left": left}
+    files = len(report.left) + report.held
+    return {"files_left": files, "bytes_left": 0, "held": report.held, "left": left}
 
 
 def _plain(value: Any) -> Any:

@@ -31,6 +31,7 @@ from gatewayfs.types import ObjectKey
 from gatewayfs.upload.entries import Target
 from gatewayfs.upload.settings import UploadHooks, UploadSettings
 from gatewayfs.upload.status import Counters
+from gatewayfs.upload.staying import Staying
 
 log = logging.getLogger(__name__)
 
@@ -119,6 +120,7 @@ class Context:
 
     Attributes:
         capabilities: what the store honours; the one thing here that is replaced, when a probe has found out.
+        staying: which entries are not to go on now.
         notice: something about this target changed through a step: see that it is in the queue.
         moved: an inode's object changed: whoever waits for it must look again.
         unblock: an entry that waits for another one must look again now.
@@ -136,6 +138,7 @@ class Context:
     budget: ByteBudget
     gate: Gate
     counters: Counters
+    staying: Staying
     notice: Callable[[Target], None]
     moved: Callable[[Target], None]
     unblock: Callable[[Target], None]

@@ -1,8 +1,8 @@
 """When the wanted key belongs to the bytes of another inode.
 
-Usually that inode moves away by itself soon (``mv a b; create a``) and it is enough to wait. Two cases never end by
-waiting: a circle (two names exchanged, or a longer ring of renames), and a holder whose upload is parked. Then one
-inode gives up its object's key without losing its bytes:
+Usually that inode moves away by itself soon (``mv a b; create a``) and it is enough to wait. Three cases never end by
+waiting: a circle (two names exchanged, or a longer ring of renames), and a holder whose upload is parked, or held. Then
+one inode gives up its object's key without losing its bytes:
 
     marker, symlink, fifo           everything is in the record: its object is doomed, it will be written anew
     all bytes here, or few enough   fetch the rest, sync, then the same
@@ -13,14 +13,14 @@ Everybody in a circle chooses the same member, so two workers cannot both decide
 
 from collections.abc import Sequence
 
-import msgspec
-
-from gatewayfs.errors import CacheDiskFull, LocalError, NoSpace
-from gatewayfs.meta.schema import Doomed, Inode
+from gatewayfs.errors import CacheDiskFull, NoSpace
+from gatewayfs.meta.schema import Inode
 from gatewayfs.s3.store import Condition
 from gatewayfs.upload import records
 from gatewayfs.upload.context import Context
 from gatewayfs.upload.copying import send_copy
+from gatewayfs.upload.entries import Aside
+from gatewayfs.upload.keeping import let_go
 from gatewayfs.upload.plan import Copy, content_differs
 from gatewayfs.upload.sending import fetch_rest, learn
 
@@ -47,7 +47,7 @@ def circle(ctx: Context, inode: Inode) -> Sequence[Inode]:
 
 def must_yield(ctx: Context, inode: Inode, holder: Inode) -> bool:
     """Whether ``holder`` must give up the key that ``inode`` wants, because waiting for it would not end."""
-    if ctx.meta.parked(holder.ino) is not None:
+    if ctx.meta.parked(holder.ino) is not None or ctx.staying.why(holder.ino) is Aside.HELD:
         return True
     ring = circle(ctx, inode)
     return bool(ring) and min(ring, key=lambda member: _cost(ctx, member)).ino == holder.ino
@@ -93,20 +93,7 @@ async def give_up_key(ctx: Context, ino: int) -> None:
                 raise
             await _move_aside(ctx, inode)
             return
-    if inode.is_regular:
-        # The only durable copy will be overwritten next: ours must be on disk before.
-        await ctx.meta.checkpoint()
-    inode = ctx.meta.inode(ino)
-    if inode is None or inode.remote != remote or not inode.linked:
-        return
-    if inode.is_regular and not ctx.cache.is_resident(inode):
-        raise LocalError(f"bytes of inode {ino} vanished from the cache while they were needed")
-    now_ns = ctx.clock.time_ns()
-    with ctx.meta.transaction() as tx:
-        tx.put(msgspec.structs.replace(inode, remote=None, dirty_since_ns=inode.dirty_since_ns or now_ns))
-        tx.doom(Doomed(remote.key, remote.etag, now_ns, version_id=remote.version_id))
-    ctx.notice(remote.key)
-    ctx.notice(ino)
+    await let_go(ctx, ino, remote)
 
 
 def aside_key(ctx: Context, ino: int) -> str:

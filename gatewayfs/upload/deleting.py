@@ -11,14 +11,13 @@ power loss they must not describe a world in which that object is still needed.
 import logging
 
 from gatewayfs.errors import ConcurrentRequest, ObjectNotFound, PreconditionFailed
-from gatewayfs.meta.schema import Doomed, Inode
+from gatewayfs.meta.schema import Doomed
 from gatewayfs.runtime.failpoints import failpoint, register
 from gatewayfs.s3.store import UNCONDITIONAL, Condition
-from gatewayfs.types import ROOT_INO, ETag, ObjectKey
+from gatewayfs.types import ETag, ObjectKey
 from gatewayfs.upload import records
 from gatewayfs.upload.context import Context
 from gatewayfs.upload.looking import Unexpected, adopt, guarded
-from gatewayfs.upload.plan import wants_object
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +34,7 @@ async def delete_doomed(ctx: Context, key: str) -> int | None:
     doomed = ctx.meta.doomed(key)
     if doomed is None:
         return None
-    heir = heir_of(ctx, key)
+    heir = ctx.staying.heir_of(key)
     if heir is not None:
         records.mark_dirty(ctx.meta, heir, ctx.clock.time_ns())
         return heir.ino
@@ -75,17 +74,3 @@ async def _delete(ctx: Context, doomed: Doomed) -> None:
     failpoint(_DELETE_BEFORE)
     await ctx.call(ctx.store.delete(ObjectKey(doomed.key), condition=UNCONDITIONAL if sent.absent else sent))
     failpoint(_DELETE_AFTER)
-
-
-def heir_of(ctx: Context, key: str) -> Inode | None:
-    """The inode whose name asks for ``key`` and that shall have an object there."""
-    meta = ctx.meta
-    if not key.startswith(meta.prefix):
-        return None
-    directory = key.endswith("/")
-    inode = meta.inode(ROOT_INO)
-    for name in key.removeprefix(meta.prefix).rstrip("/").split("/"):
-        inode = meta.lookup(inode.ino, name.encode()) if inode is not None and name else inode
-    if inode is None or inode.is_directory is not directory or not wants_object(inode, key):
-        return None
-    return inode

@@ -2,8 +2,8 @@
 
 A drain notes the revisions of everything in the queue when it is called, and ends when each of them (or a newer one)
 has arrived, so a busy writer cannot keep it waiting for ever. Work that comes out of that work (the children of a
-renamed directory, the deletion of old keys) joins it. What is parked ends it too, and is reported; unless it is
-*patient*: then it skips no settle time, and waits for what is parked as well.
+renamed directory, the deletion of old keys) joins it. What is parked or held ends it too, and is reported; unless it is
+*patient*: then it skips no settle time, and waits for what is parked or held as well.
 """
 
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ import trio
 
 from gatewayfs.meta.env import MetaStore
 from gatewayfs.upload import records
-from gatewayfs.upload.entries import Target
+from gatewayfs.upload.entries import Aside, Entry, Target
 from gatewayfs.upload.status import DrainReport, ParkedEntry
 
 
@@ -59,6 +59,9 @@ class Drain:
     goals: dict[Target, Goal] = field(default_factory=dict)
     settled: int = 0
     left: list[ParkedEntry] = field(default_factory=list)
+    held: set[Target] = field(default_factory=set)
+    gathering: bool = True
+    """Not everything that must arrive is noted yet."""
     done: trio.Event = field(default_factory=trio.Event)
 
     def add(self, target: Target) -> bool:
@@ -82,11 +85,24 @@ class Drain:
             self.left.append(parked)
             self.check()
 
+    def awaits(self, entry: Entry | None) -> bool:
+        """Whether an entry is one to wait for: it is there, and does not stay here for longer than patience goes."""
+        return entry is not None and (entry.aside is None or (self.patient and entry.aside is Aside.HELD))
+
+    def stays(self, target: Target, why: Aside) -> None:
+        """``target`` stays here on purpose: only the patient wait for what is held. It is reported."""
+        if self.patient and why is Aside.HELD:
+            return
+        known = self.goals.pop(target, None) is not None
+        if why is Aside.HELD and (known or self.gathering):
+            self.held.add(target)
+        self.check()
+
     def check(self) -> None:
         """End when nothing is awaited any more."""
-        if not self.goals:
+        if not self.goals and not self.gathering:
             self.done.set()
 
     def report(self) -> DrainReport:
         """What became of it."""
-        return DrainReport(self.settled, tuple(self.left))
+        return DrainReport(self.settled, tuple(self.left), len(self.held))

@@ -4,6 +4,7 @@ WAITING   in the due heap: settling, backing off, parked until tomorrow
 READY     due; in the heap of its lane, oldest first
 TAKEN     a worker has it
 BLOCKED   until a key is free or another inode has been looked at
+ASIDE     held, or excluded from upload (``staying.py``): until that changes, or at news
 """
 
 from dataclasses import dataclass
@@ -13,6 +14,13 @@ Target = int | str
 """An inode number, or the key of a doomed object."""
 
 
+class Aside(Enum):
+    """Why an entry stays here on purpose (``staying.py``)."""
+
+    HELD = "held"
+    EXCLUDED = "excluded"
+
+
 class State(Enum):
     """Where an entry is."""
 
@@ -20,6 +28,7 @@ class State(Enum):
     READY = "ready"
     TAKEN = "in flight"
     BLOCKED = "blocked"
+    ASIDE = "aside"
 
 
 class Lane(IntEnum):
@@ -59,6 +68,9 @@ class Entry:
     parked: bool = False
     error: str = ""
     blocked_on: Target | None = None
+    aside: Aside | None = None
+    aside_bytes: int = 0
+    """Its size when it was set aside."""
     ticket: int = 0
     ready_ticket: int = 0
     taken_s: float = 0.0

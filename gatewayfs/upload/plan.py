@@ -9,6 +9,7 @@ just a different question.
     bytes                                SendContent at the wanted key, then the old key is doomed
     only the name                        Copy with the source's etag, then the old key is doomed
     only attributes                      Copy onto itself with new metadata
+    the name is excluded                 KeepHere, then the object is doomed
     directory marker, symlink, fifo      SendSmall: the whole object is in the record
     key held by another inode            WaitFor it to move away (cycles.py breaks circles); Rescue an open unlinked one
 
@@ -59,6 +60,11 @@ class Rescue:
 
 
 @dataclass(frozen=True, slots=True)
+class KeepHere:
+    """The name is one that never leaves the site: bring the bytes here, and let the object go."""
+
+
+@dataclass(frozen=True, slots=True)
 class SendSmall:
     """PUT an object whose body is in the record."""
 
@@ -86,7 +92,7 @@ class Copy:
     """Replace the metadata by the record's; False keeps the source's (where the copy is not for long)."""
 
 
-Step = Settled | CleanUp | VisitChildren | Learn | WaitFor | Rescue | SendSmall | SendContent | Copy
+Step = Settled | CleanUp | VisitChildren | Learn | WaitFor | Rescue | KeepHere | SendSmall | SendContent | Copy
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +105,7 @@ class Situation:
         holder: the inode other than this one whose bytes lie at ``key``.
         holder_reads: the holder has no name any more, but is open and not all of its bytes are here.
         doomed: the condemned object at ``key``.
+        excluded: what has this name never leaves the site.
     """
 
     inode: Inode
@@ -106,6 +113,7 @@ class Situation:
     holder: Inode | None = None
     holder_reads: bool = False
     doomed: Doomed | None = None
+    excluded: bool = False
 
 
 def next_step(situation: Situation) -> Step:
@@ -117,6 +125,8 @@ def next_step(situation: Situation) -> Step:
         return VisitChildren()
     if not differs(inode, key):
         return Settled()
+    if situation.excluded:
+        return KeepHere()
     holder = situation.holder
     if holder is not None and holder.linked:
         return WaitFor(holder.ino)

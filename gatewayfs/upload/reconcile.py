@@ -18,13 +18,15 @@ from gatewayfs.upload.context import Context, KeyBusy
 from gatewayfs.upload.copying import send_copy
 from gatewayfs.upload.deleting import delete_doomed
 from gatewayfs.upload.directories import visit, visited
-from gatewayfs.upload.entries import Target
+from gatewayfs.upload.entries import Aside, Target
+from gatewayfs.upload.keeping import keep_here
 from gatewayfs.upload.looking import resolve_attempts
 from gatewayfs.upload.multipart import StillChanging, abort, find_created
 from gatewayfs.upload.parts import resumable
 from gatewayfs.upload.plan import (
     CleanUp,
     Copy,
+    KeepHere,
     Learn,
     Rescue,
     SendContent,
@@ -68,7 +70,14 @@ class Later:
     settle: bool = False
 
 
-Outcome = Done | Blocked | Later
+@dataclass(frozen=True, slots=True)
+class Stays:
+    """Nothing goes on until its name or the rules change (``staying.py``)."""
+
+    why: Aside
+
+
+Outcome = Done | Blocked | Later | Stays
 
 
 class Reconciler:
@@ -113,11 +122,15 @@ class Reconciler:
         inode = ctx.meta.inode(ino)
         if inode is None:
             return Done()
+        # Again at each step: it may have been moved, or held, since the last.
+        if (why := ctx.staying.why(ino)) is not None:
+            return Stays(why)
         key = records.wanted_key(ctx.meta, inode)
+        excluded = key is not None and ctx.staying.excluded(key)
         with ctx.keys.hold(self._keys(inode, key)):
-            if await self._leftovers(inode, key):
+            if await self._leftovers(inode, None if excluded else key):
                 return None
-            step = next_step(self._situation(inode, key))
+            step = next_step(self._situation(inode, key, excluded))
             ctx.doing(ino, type(step).__name__)
             if isinstance(step, WaitFor):
                 return await self._wait_for(inode, step)
@@ -155,10 +168,10 @@ class Reconciler:
             keys.add(key)
         return keys
 
-    def _situation(self, inode: Inode, key: str | None) -> Situation:
+    def _situation(self, inode: Inode, key: str | None, excluded: bool) -> Situation:
         ctx = self._ctx
-        if key is None:
-            return Situation(inode, None)
+        if key is None or excluded:
+            return Situation(inode, key, excluded=excluded)
         holder = ctx.meta.holder(key)
         if holder is None or holder.ino == inode.ino:
             return Situation(inode, key, doomed=ctx.meta.doomed(key))
@@ -195,6 +208,8 @@ class Reconciler:
                 await learn(ctx, inode.ino)
             case Rescue(ino):
                 await self._rescue(ino)
+            case KeepHere():
+                await keep_here(ctx, inode.ino)
             case SendSmall():
                 await send_small(ctx, inode, step)
             case SendContent():

@@ -21,7 +21,7 @@ import itertools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from gatewayfs.upload.entries import Entry, Lane, State, Target
+from gatewayfs.upload.entries import Aside, Entry, Lane, State, Target
 
 BLOCKED_CHECK_S = 300.0
 """A blocked entry looks again after this even if nobody called it: an oversight may cost minutes, never an upload."""
@@ -46,6 +46,10 @@ class Schedule:
         workers: entries of each lane that may be taken at a time.
         lane_of: which lane an entry belongs to; asked when it becomes due.
         is_open: whether a file is open for writing; asked when it becomes due.
+        stays: why an entry that is due stays here, None when it does not; asked when it becomes due and once more when
+            it is its turn.
+        size_of: bytes of an entry that stays here.
+        on_aside: told of each entry that is set aside.
     """
 
     def __init__(
@@ -56,11 +60,17 @@ class Schedule:
         workers: Mapping[Lane, int],
         lane_of: Callable[[Target], Lane],
         is_open: Callable[[Target], bool],
+        stays: Callable[[Target], Aside | None] = lambda target: None,
+        size_of: Callable[[Target], int] = lambda target: 0,
+        on_aside: Callable[[Target, Aside], None] = lambda target, why: None,
     ) -> None:
         self._settle_s = settle_s
         self._settle_max_s = settle_max_s
         self._lane_of = lane_of
         self._is_open = is_open
+        self._stays, self._size_of, self._on_aside = stays, size_of, on_aside
+        self.aside_count = dict.fromkeys(Aside, 0)
+        self.aside_bytes = dict.fromkeys(Aside, 0)
         self._entries: dict[Target, Entry] = {}
         self._due: list[tuple[float, int, Entry]] = []
         self._lanes = {lane: _Queue(workers[lane]) for lane in Lane}
@@ -106,6 +116,8 @@ class Schedule:
         elif entry.parked:
             entry.parked, entry.not_before_s = False, 0.0
             self._push(entry, self._wanted_s(entry))
+        elif entry.state is State.ASIDE:
+            self._rejoin(entry, now_s)
         elif entry.state is State.WAITING:
             self._push(entry, self._wanted_s(entry))
         return entry
@@ -117,6 +129,17 @@ class Schedule:
             self.notice(target, now_s, first_s=now_s - self._settle_s)
         elif entry.state is State.TAKEN or entry.parked:
             self.notice(target, now_s)
+        else:
+            self.reconsider(entry)
+
+    def reconsider(self, entry: Entry) -> None:
+        """The rules of what stays here changed, or a name did: does this one?"""
+        if entry.state is State.ASIDE or (entry.state is not State.TAKEN and not entry.parked):
+            why = self._stays(entry.target)
+            if entry.state is State.ASIDE and why is not entry.aside:
+                self._rejoin(entry, entry.last_s)
+            elif entry.state is not State.ASIDE and why is Aside.HELD:
+                self._put_aside(entry, why)
 
     def unblock(self, target: Target) -> None:
         """Make a blocked entry look again now."""
@@ -138,6 +161,8 @@ class Schedule:
         entry = self._entries.get(target)
         if entry is None:
             entry = self.notice(target, now_s)
+        if entry.state is State.ASIDE:
+            return
         entry.forced = True
         if entry.state is State.WAITING:
             self._push(entry, max(now_s, self._wanted_s(entry)))
@@ -150,6 +175,10 @@ class Schedule:
             self.hurry(target, now_s)
 
     # ------------------------------------------------------------------ time
+
+    def due_s(self, entry: Entry) -> float:
+        """When a waiting entry will be due."""
+        return self._wanted_s(entry)
 
     def next_due_s(self) -> float:
         """When the next waiting entry may be due; infinity when none waits."""
@@ -180,6 +209,9 @@ class Schedule:
             while queue.ready and queue.busy < queue.workers:
                 _, ticket, entry = heapq.heappop(queue.ready)
                 if entry.state is not State.READY or entry.ready_ticket != ticket:
+                    continue
+                if (why := self._stays(entry.target)) is not None:
+                    self._put_aside(entry, why)
                     continue
                 entry.state, entry.again, entry.taken_s = State.TAKEN, False, now_s
                 queue.busy += 1
@@ -226,6 +258,15 @@ class Schedule:
         self._wait(entry, now_s + (delay_s if entry.parked else 0.0))
         self.wake(entry.target)
 
+    def set_aside(self, entry: Entry, why: Aside) -> None:
+        """It stays here (``stays``), until that changes or there is news."""
+        self._give_back(entry)
+        entry.attempts, entry.error, entry.parked, entry.unanswered_s = 0, "", False, 0.0
+        if entry.again:
+            self._wait(entry, 0.0)
+        else:
+            self._put_aside(entry, why)
+
     def put_back(self, entry: Entry) -> None:
         """It could not even be tried: ready again, in its old place."""
         self._give_back(entry)
@@ -269,7 +310,33 @@ class Schedule:
         waits = entry.state is State.WAITING or entry.state is State.BLOCKED
         return waits and entry.ticket == item[1] and entry.heap_s == item[0]
 
+    def _put_aside(self, entry: Entry, why: Aside) -> None:
+        entry.state, entry.aside, entry.aside_bytes = State.ASIDE, why, self._size_of(entry.target)
+        entry.blocked_on, entry.heap_s, entry.forced, entry.parked = None, float("inf"), False, False
+        self.aside_count[why] += 1
+        self.aside_bytes[why] += entry.aside_bytes
+        # Who waits for it must look again; not at once, because it may be a long chain of those that stay.
+        for target in self._blocked.pop(entry.target, ()):
+            waiting = self._entries.get(target)
+            if waiting is not None and waiting.state is State.BLOCKED and waiting.blocked_on == entry.target:
+                waiting.blocked_on = None
+                self._wait(waiting, 0.0)
+        self._on_aside(entry.target, why)
+
+    def _rejoin(self, entry: Entry, now_s: float) -> None:
+        """Back among those that wait, settled or not."""
+        assert entry.aside is not None
+        self.aside_count[entry.aside] -= 1
+        self.aside_bytes[entry.aside] -= entry.aside_bytes
+        entry.aside, entry.aside_bytes = None, 0
+        # The longest settle time is about changes that go on, not about the time spent here.
+        entry.first_s = max(entry.first_s, now_s)
+        self._wait(entry, 0.0)
+
     def _make_ready(self, entry: Entry) -> None:
+        if (why := self._stays(entry.target)) is not None:
+            self._put_aside(entry, why)
+            return
         entry.state, entry.lane, entry.heap_s = State.READY, self._lane_of(entry.target), float("inf")
         entry.ready_ticket = next(self._tickets)
         heapq.heappush(self._lanes[entry.lane].ready, (entry.age_s, entry.ready_ticket, entry))

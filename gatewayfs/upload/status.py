@@ -39,6 +39,22 @@ class ParkedEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class HeldPath:
+    """A path whose changes stay here until it is released; "/" is the whole share."""
+
+    path: str
+    since_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """Entries that stay here on purpose."""
+
+    files: int
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Progress:
     """What is left to do, for a progress bar."""
 
@@ -53,15 +69,17 @@ class DrainReport:
     Attributes:
         settled: entries of the call that are in the bucket now.
         left: those that are not, with the reason of each.
+        held: how many stay here until somebody releases them.
     """
 
     settled: int
     left: tuple[ParkedEntry, ...]
+    held: int = 0
 
     @property
     def complete(self) -> bool:
         """Everything written before the call is in the bucket."""
-        return not self.left
+        return not self.left and not self.held
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +92,10 @@ class UploadStatus:
     doomed: int
     oldest_age_s: float
     in_flight: tuple[InFlight, ...]
+    holds: tuple[HeldPath, ...]
+    held: Kept
+    excluded: Kept
+    """Names that never leave the site; not among ``entries``."""
     parked: tuple[ParkedEntry, ...]
     backing_off: int
     unreachable: Unreachable | None

@@ -25,10 +25,11 @@ from gatewayfs.s3.gate import NO_STORE, Gate, probe
 from gatewayfs.s3.store import COPY_BYTES_MAX, Capabilities, ObjectStore
 from gatewayfs.upload.context import ByteBudget, Context, KeyLocks
 from gatewayfs.upload.draining import Drain
-from gatewayfs.upload.entries import Lane, Target
+from gatewayfs.upload.entries import Aside, Entry, Lane, Target
+from gatewayfs.upload.operator import Operator
 from gatewayfs.upload.plan import content_differs
 from gatewayfs.upload.reconcile import Reconciler
-from gatewayfs.upload.reporting import report
+from gatewayfs.upload.reporting import progress_of, report, size_of
 from gatewayfs.upload.schedule import Schedule
 from gatewayfs.upload.settings import UploadHooks, UploadSettings
 from gatewayfs.upload.status import (
@@ -37,6 +38,7 @@ from gatewayfs.upload.status import (
     Progress,
     UploadStatus,
 )
+from gatewayfs.upload.staying import Excludes, Staying
 from gatewayfs.upload.working import Worker
 
 log = logging.getLogger(__name__)
@@ -68,6 +70,7 @@ class Uploader:
         capabilities: Capabilities,
     ) -> None:
         self._meta, self._cache, self._clock, self._rng, self._settings = meta, cache, clock, rng, settings
+        staying = Staying(meta, cache, Excludes(settings.exclude))
         self._schedule = Schedule(
             settle_s=settings.settle_s,
             settle_max_s=settings.settle_max_s,
@@ -78,6 +81,9 @@ class Uploader:
             },
             lane_of=self._lane_of,
             is_open=lambda target: isinstance(target, int) and cache.writer_count(target) > 0,
+            stays=staying.why,
+            size_of=lambda target: size_of(meta, target),
+            on_aside=self._aside,
         )
         self._gate = gate
         gate.opened = lambda: self._wake.set()
@@ -100,12 +106,14 @@ class Uploader:
             budget=self._budget,
             gate=self._gate,
             counters=self._counters,
+            staying=staying,
             notice=self._ensure,
             moved=self._moved,
             unblock=self._unblock,
             doing=self._doing,
         )
         reconciler = Reconciler(self._context, self._schedule.heard)
+        self.operator = Operator(self._context, self._schedule, lambda: self._wake.set())
         self._worker = Worker(self._context, self._schedule, reconciler, rng, self._drains, lambda: self._wake.set())
 
     def __repr__(self) -> str:
@@ -122,23 +130,6 @@ class Uploader:
         """An object was doomed: delete it when it has settled, unless somebody takes its key over."""
         self._schedule.notice(key, self._clock.monotonic())
         self._rouse()
-
-    def retry(self, ino: int | None) -> None:
-        """Try parked and backing-off entries again now: one inode, or all (None), and the store if it is away."""
-        now_s = self._clock.monotonic()
-        self._gate.probe_now(now_s)
-        for entry in self._schedule if ino is None else filter(None, [self._schedule.get(ino)]):
-            if entry.parked or entry.attempts:
-                self._schedule.retry(entry.target, now_s)
-        self._wake.set()
-
-    def hurry(self) -> None:
-        """Skip the settle times of everything that is in the queue now; does not wait."""
-        now_s = self._clock.monotonic()
-        self._gate.probe_now(now_s)
-        for entry in self._schedule:
-            self._schedule.hurry(entry.target, now_s)
-        self._wake.set()
 
     @property
     def capabilities(self) -> Capabilities:
@@ -211,33 +202,44 @@ class Uploader:
     async def drain(self, *, patient: bool = False) -> DrainReport:
         """Wait until everything written before this call is in the bucket, without settle times.
 
-        Waits as long as the store does not answer; cancel it to stop waiting. Entries that get parked end up in the
-        report. Needs ``run`` to be running.
+        Waits as long as the store does not answer; cancel it to stop waiting. Entries that get parked, or are held, end
+        up in the report. Needs ``run`` to be running.
 
         Args:
-            patient: hurry nothing, and wait for what is parked.
+            patient: hurry nothing, and wait for what is parked or held.
         """
         await self._loaded.wait()
         drain = Drain(self._meta, patient)
-        now_s = self._clock.monotonic()
         if not patient:
-            self._gate.probe_now(now_s)
-        for entry in self._schedule:
-            if drain.add(entry.target) and not patient:
-                self._schedule.retry(entry.target, now_s)
-        drain.check()
+            self._gate.probe_now(self._clock.monotonic())
         self._drains.append(drain)
-        self._wake.set()
         try:
+            for place, entry in enumerate(self._schedule, 1):
+                self._await(drain, entry)
+                if place % LOAD_SLICE == 0:
+                    self._wake.set()
+                    await trio.lowlevel.checkpoint()
+            drain.gathering = False
+            drain.check()
+            self._wake.set()
             await drain.done.wait()
         finally:
             self._drains.remove(drain)
         return drain.report()
 
+    def _await(self, drain: Drain, entry: Entry) -> None:
+        if entry.aside is not None and not drain.awaits(entry):
+            drain.stays(entry.target, entry.aside)
+        elif drain.add(entry.target) and not drain.patient:
+            self._schedule.retry(entry.target, self._clock.monotonic())
+
+    def _aside(self, target: Target, why: Aside) -> None:
+        for drain in list(self._drains):
+            drain.stays(target, why)
+
     def progress(self) -> Progress:
-        """Entries and bytes that are not in the bucket yet."""
-        meta = self._meta
-        return Progress(meta.dirty_count + meta.doomed_count, meta.dirty_bytes)
+        """Entries and bytes that are not in the bucket yet, and shall get there."""
+        return progress_of(self._meta, self._schedule)
 
     # ------------------------------------------------------------------ what is going on
 
@@ -260,8 +262,9 @@ class Uploader:
     def _ensure(self, target: Target) -> None:
         now_s = self._clock.monotonic()
         self._schedule.ensure(target, now_s)
+        entry = self._schedule.get(target)
         for drain in self._drains:
-            if drain.add(target) and not drain.patient:
+            if drain.awaits(entry) and drain.add(target) and not drain.patient:
                 self._schedule.hurry(target, now_s)
         self._rouse()
 

@@ -363,7 +363,7 @@ class StartDrain:
     turns: int
 
     async def do(self, run: Run) -> None:
-        run.world.uploader.hurry()
+        await run.world.uploader.operator.hurry()
         await Breathe(self.turns).do(run)
 
 

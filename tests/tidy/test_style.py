@@ -16,6 +16,7 @@ SLACK_LINES = 20
 # a reason in its commit message.
 LONG_FILES: dict[str, int] = {
     "gatewayfs/cache/live.py": 432,
+    "gatewayfs/upload/schedule.py": 352,
 }
 
 # What only runtime/ may use (it hands clock, randomness and disk to everybody else), with what to use instead.

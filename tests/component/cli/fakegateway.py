@@ -1,8 +1,8 @@
 """A gateway without a bucket: registers, answers the control calls from a script, and "mounts" a tmpfs.
 
 Run as a program by test_verbs.py: ``fakegateway.py DIR SCRIPT``. SCRIPT is JSON: ``status``, ``drain`` (a list of
-progress frames and the result), ``mount`` (whether to mount), ``stubborn`` (do not end when unmounted),
-``deaf`` (nor when told to). Prints "serving" when it does.
+progress frames and the result), ``queue`` (entries), ``mount`` (whether to mount), ``stubborn`` (do not end when
+unmounted), ``deaf`` (nor when told to). Prints "serving" when it does.
 """
 
 import json
@@ -38,6 +38,16 @@ async def serve(place: Path, script: dict[str, Any]) -> None:
     async def refresh(args: dict[str, Any], progress: Progress) -> Mapping[str, Any]:
         return {"args": args, "listed": 3}
 
+    async def queue(args: dict[str, Any], progress: Progress) -> Mapping[str, Any]:
+        """The script's entries, two at a time."""
+        start = args["after"][0] if args.get("after") else 0
+        found = script["queue"][start : start + min(2, args["limit"])]
+        following = start + len(found)
+        return {"entries": found, "after": [following, ""] if following < len(script["queue"]) else None}
+
+    async def queue_change(args: dict[str, Any], progress: Progress) -> Mapping[str, Any]:
+        return {"entries": 2, "holds": [{"path": path, "since_ns": 0} for path in args["paths"]], "args": args}
+
     async def end(args: dict[str, Any], progress: Progress) -> Mapping[str, Any]:
         if not script.get("deaf"):
             stop.set()
@@ -50,7 +60,8 @@ async def serve(place: Path, script: dict[str, Any]) -> None:
             "fake", str(place), os.getpid(), str(socket), "/cache/fake", "bucket-1", "", "2026-01-01T00:00:00Z"
         )
     )
-    handlers = {"status": status, "drain": drain, "refresh": refresh, "stop": end}
+    handlers = {"status": status, "drain": drain, "refresh": refresh, "stop": end, "queue": queue}
+    handlers |= {f"queue-{action}": queue_change for action in ("hold", "release", "retry", "now")}
     async with trio.open_nursery() as nursery:
         await nursery.start(ControlServer(socket, handlers).serve)
         print("serving", flush=True)

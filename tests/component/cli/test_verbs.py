@@ -127,10 +127,87 @@ def test_drain_wait_returns_5_with_what_is_left_and_why(
         "3 files (4.0 KiB) not in the bucket yet:",
         "  a/b.txt: AccessDenied (bytes 4.0 KiB)",
         "  c: archived",
-        "  and 1 more; gatewayfs status tells the reasons",
+        "  and 1 more; gatewayfs queue ls tells the reasons",
     ]
     assert main(["drain", str(place)]) == 0
     assert said(capsys) == "uploading 3 files (4.0 KiB); gatewayfs status shows how far it is\n"
+
+
+def test_drain_and_umount_say_how_much_is_held_and_how_to_let_it_go(
+    place: Path, start: Start, capsys: pytest.CaptureFixture[str]
+) -> None:
+    start(drain=[{"files_left": 2, "bytes_left": 0, "held": 2, "left": []}])
+    for verb in (["drain", "--wait"], ["umount"]):
+        assert main([*verb, str(place)]) == 5
+        lines = said(capsys).splitlines()
+        assert lines[:2] == [
+            "2 files not in the bucket yet:",
+            "  2 changes held; gatewayfs queue release lets them go",
+        ]
+        assert "more" not in "".join(lines)
+
+
+QUEUE = [
+    {"path": "a", "work": "upload", "state": "in flight", "reason": "sending", "size_bytes": 2048, "sent_bytes": 1024},
+    {"path": "b c", "work": "delete", "state": "parked", "reason": "AccessDenied", "age_s": 125.0, "retry_s": 60.0},
+    {"path": "d", "work": "rename", "state": "held", "reason": "until gatewayfs queue release"},
+]
+
+
+def test_queue_ls_shows_entries_page_by_page(place: Path, start: Start, capsys: pytest.CaptureFixture[str]) -> None:
+    start(queue=QUEUE)
+    assert main(["queue", "ls", str(place)]) == 0
+    lines = [" ".join(line.split()) for line in said(capsys).splitlines()]
+    assert lines == [
+        "2.0 KiB 0s in flight upload a: sending, 1.0 KiB of 2.0 KiB",
+        "0 B 2m 5s parked delete b c: AccessDenied, looked at in 1m",
+        "0 B 0s held rename d: until gatewayfs queue release",
+    ]
+    assert main(["queue", "ls", "fake", "--limit", "2"]) == 0
+    assert said(capsys).splitlines()[2:] == ["and more; --limit 0 shows all"]
+    assert main(["queue", "ls", "fake", "--limit", "3", "--json"]) == 0
+    assert [json.loads(line) for line in said(capsys).splitlines()] == QUEUE
+
+
+def test_queue_ls_of_an_empty_queue_says_so(place: Path, start: Start, capsys: pytest.CaptureFixture[str]) -> None:
+    start(queue=[])
+    assert main(["queue", "ls", str(place)]) == 0
+    assert said(capsys) == "nothing is queued\n"
+
+
+def test_queue_hold_release_retry_and_now_name_paths_relative_to_the_mount(
+    place: Path, start: Start, capsys: pytest.CaptureFixture[str]
+) -> None:
+    start()
+    assert main(["queue", "hold", str(place), f"{place}/a/", "/b", "--json"]) == 0
+    assert json.loads(said(capsys))["args"] == {"paths": ["a", "b"]}
+    assert main(["queue", "hold", "fake", "a"]) == 0
+    assert said(capsys) == "held since 1970-01-01 00:00:00Z: a\n"
+    assert main(["queue", "release", "fake"]) == 0
+    assert said(capsys) == "nothing is held\n"
+    assert main(["queue", "retry", "fake"]) == 0
+    assert said(capsys) == "2 entries being tried again\n"
+    assert main(["queue", "now", "fake", "x"]) == 0
+    assert said(capsys) == "2 entries uploaded now\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["now", "fake"], "which PATH?"),
+        (["ls", "fake", "a", "b"], "one PATH"),
+        (["hold", "fake", "--limit", "3"], "takes no --limit"),
+        (["ls", "fake", "--limit", "-1"], "--limit"),
+        (["hold", "fake", "../x"], "leads out of the share"),
+        (["steal", "fake"], "steal"),
+    ],
+)
+def test_mistakes_in_queue_are_told(
+    arguments: list[str], complaint: str, place: Path, start: Start, capsys: pytest.CaptureFixture[str]
+) -> None:
+    start()
+    assert main(["queue", *arguments]) == 2
+    assert complaint in capsys.readouterr().err
 
 
 def test_refresh_cache_names_folders_relative_to_the_mount(

@@ -102,7 +102,7 @@ async def test_no_version_ever_mixes_two_revisions(make_world):
         for state in range(60):
             await world.put("big", bytes([state]) * 450)
             if state % 3 == 0:
-                uploader.hurry()
+                await uploader.operator.hurry()
             await trio.sleep(1 + state % 7)
         await uploader.drain()
     await world.check()

@@ -288,10 +288,10 @@ async def test_only_one_operation_per_key_is_ever_under_way(world):
     async with world.running() as uploader:
         for round_ in range(5):
             await world.write("a", b"%d" % round_)
-            uploader.hurry()
+            await uploader.operator.hurry()
             await trio.sleep(0.5)
             world.rename("a", "b")
-            uploader.hurry()
+            await uploader.operator.hurry()
             await trio.sleep(0.5)
             if round_ % 2:
                 world.unlink("b")

@@ -35,12 +35,12 @@ async def test_a_refused_upload_is_parked_with_its_reason_and_blocks_nobody(worl
 @pytest.mark.parametrize("how", ["retry", "a change", "time", "a restart"])
 async def test_a_parked_entry_goes_up_after(world, how):
     world.store.fail("put", StoreAccessDenied("no"), key="a")
-    ino = await world.write("a", b"x")
+    await world.write("a", b"x")
     async with world.running() as uploader:
         await uploader.drain()
         assert uploader.status().parked
         if how == "retry":
-            uploader.retry(ino)
+            await uploader.operator.retry("a")
             await trio.sleep(1)
         elif how == "a change":
             await world.put("a", b"y")
@@ -259,7 +259,7 @@ async def test_a_drain_waits_for_the_store_to_come_back(world):
         assert uploader.progress().entries == 1
         assert uploader.progress().bytes == 1
         world.store.heal()
-        uploader.retry(None)
+        await uploader.operator.retry()
         assert (await uploader.drain()).complete
         assert uploader.progress().entries == 0
     await world.check()

@@ -9,8 +9,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from gatewayfs.cli import gateway
 from gatewayfs.cli import main as entry
-from gatewayfs.cli import refresh_cache
 from gatewayfs.cli.bucketpath import split_bucket_path
 from gatewayfs.cli.main import VERBS, main
 from gatewayfs.cli.parsing import UsageError
@@ -182,9 +182,9 @@ def test_a_bucket_path_is_split(text: str, expected: tuple[str, str]) -> None:
     ],
 )
 def test_folders_become_paths_in_the_mount(folder: str, expected: str) -> None:
-    assert refresh_cache.relative_folder(folder, "/mnt/photos") == expected
+    assert gateway.relative_path(folder, "/mnt/photos") == expected
 
 
 def test_a_folder_outside_is_refused() -> None:
     with pytest.raises(UsageError, match="leads out of the share"):
-        refresh_cache.relative_folder("../etc", "/mnt/photos")
+        gateway.relative_path("../etc", "/mnt/photos")
