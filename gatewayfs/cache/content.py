@@ -6,13 +6,14 @@ or open) from unpinned.
 """
 
 import logging
-import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
+import trio
 
+from gatewayfs.cache.aheadsettings import DEFAULT_AHEAD, AheadSettings
 from gatewayfs.cache.evicting import Evictor, Limits
 from gatewayfs.cache.eviction import Hold
 from gatewayfs.cache.extents import Extents
@@ -23,7 +24,7 @@ from gatewayfs.cache.parts import CacheParts
 from gatewayfs.cache.room import CHUNK_BYTES, Room, hold_of
 from gatewayfs.cache.snapshot import Snapshot, take, unchanged
 from gatewayfs.cache.sparse import Folder
-from gatewayfs.cache.statistics import CacheStatistics
+from gatewayfs.cache.statistics import CacheStatistics, taken
 from gatewayfs.cache.taking_stock import take_stock
 from gatewayfs.cache.verify import wrong_with
 from gatewayfs.meta.env import MetaStore
@@ -49,6 +50,7 @@ class ContentCache:
         deadline_s: how long a read may wait for the bucket.
         limits: how much of the disk may be used; by default everything.
         chunk_bytes: what of a large file is evicted at a time.
+        ahead: what is fetched before anybody asks.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class ContentCache:
         deadline_s: float = 30.0,
         limits: Limits | None = None,
         chunk_bytes: int = CHUNK_BYTES,
+        ahead: AheadSettings = DEFAULT_AHEAD,
     ) -> None:
         self._meta = meta
         self._offload = offload
@@ -85,7 +88,17 @@ class ContentCache:
         )
         self.room.grown = self.evictor.poke
         meta.watch = self._watch
-        self._fetcher = Fetcher(meta, store, self.packs, self.room, small_file_bytes, deadline_s, self.evictor.admit)
+        self._fetcher = Fetcher(
+            meta,
+            store,
+            self.packs,
+            self.room,
+            small_file_bytes,
+            deadline_s,
+            self.evictor.admit,
+            ahead.within(self.evictor.limits.size_bytes),
+            self.release,
+        )
         self._parts = CacheParts(
             meta=meta,
             packs=self.packs,
@@ -96,12 +109,23 @@ class ContentCache:
             room=self.room,
             fetch=self._fetcher.fetch,
             bypass=self._fetcher.bypass,
+            follow=self._fetcher.follow,
             freeing=self._freeing,
         )
         self._live: dict[int, Content] = {}
 
     def __repr__(self) -> str:
         return f"<ContentCache {len(self._live)} live, {self.packs!r}>"
+
+    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Eviction, and what is fetched ahead or goes on after its reader has what it needs, live here, for ever."""
+        async with trio.open_nursery() as nursery:
+            self._fetcher.downloads.nursery = nursery
+            try:
+                task_status.started()
+                await self.evictor.run()
+            finally:
+                self._fetcher.downloads.nursery = None
 
     # ------------------------------------------------------------------ users
 
@@ -119,7 +143,10 @@ class ContentCache:
         """One user less; the last one leaves what was fetched in the record."""
         content.users -= 1
         if content.users:
+            if not content.opens:
+                self._fetcher.abandon(content)
             return
+        self._fetcher.forget(content)
         content.persist_residence()
         if not content.changed:
             # A cache file nothing came into (its fetch failed), or whose bytes others replaced, has no record.
@@ -213,6 +240,7 @@ class ContentCache:
         content = self._live.pop(inode.ino, None)
         if content is not None:
             content.stale = True
+            self._fetcher.abandon(content)
         return self.forget(tx, inode)
 
     def drop(self, ino: int) -> None:
@@ -239,22 +267,7 @@ class ContentCache:
 
     def statistics(self) -> CacheStatistics:
         """Counters for ``status``."""
-        limits = self.evictor.limits
-        return CacheStatistics(
-            live_files=len(self._live),
-            open_handles=sum(content.opens for content in self._live.values()),
-            size_bytes=None if math.isinf(limits.size_bytes) else int(limits.size_bytes),
-            used_bytes=self.room.used_bytes,
-            dirty_bytes=self.room.dirty_bytes,
-            evicted_bytes=self.evictor.evicted_bytes,
-            pack_bytes=self.packs.live_bytes,
-            fetched_bytes=self._fetcher.fetched_bytes,
-            fetches=self._fetcher.fetches,
-            bypassed_bytes=self._fetcher.bypassed_bytes,
-            reads=self.room.reads,
-            misses=self.room.misses,
-            full=self.evictor.stuck,
-        )
+        return taken(self._live.values(), self.evictor, self.room, self.packs, self._fetcher)
 
     def close(self) -> None:
         """Let go of all descriptors."""

@@ -77,6 +77,13 @@ class Extents:
         self._starts[first:last] = starts
         self._ends[first:last] = ends
 
+    def take(self, start: int, end: int) -> int:
+        """As ``remove``; returns how many bytes were in the set."""
+        taken = end - start - sum(gap_end - gap_start for gap_start, gap_end in self.missing(start, end))
+        if taken:
+            self.remove(start, end)
+        return taken
+
     def allocated_bytes(self, start: int, end: int) -> int:
         """How much of ``[start, end)``, a whole number of blocks, a file system allocates for these bytes."""
         total = 0

@@ -1,21 +1,23 @@
-"""Bytes that are only in the bucket, brought here on demand.
+"""Bytes that are only in the bucket, brought here on demand and ahead of demand.
 
-Ranged GETs with If-Match: what arrives is of the object the record describes or nothing arrives. One absent range is
-fetched once however many readers want it (the range gate makes the others wait, and then there is nothing missing).
-Requests are at least ``FETCH_BYTES`` where the object has them, so a program reading 4 KiB at a time does not make a
-request each time.
+Ranged GETs with If-Match: what arrives is of the object the record describes or nothing arrives. ``readahead`` decides
+what to ask for, ``downloads`` has what is under way. Small files come whole, into a pack.
 
 Handlers that wait for the bucket are counted: the FUSE side serves a limited number of requests at once, and with a
 slow bucket readers of cold data must not take all of them (docs/architecture.md, "deadlines").
 """
 
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager
 
 import trio
 
+from gatewayfs.cache.aheadsettings import AheadSettings
+from gatewayfs.cache.downloads import Downloads
+from gatewayfs.cache.intake import Admit
 from gatewayfs.cache.live import Content, NoRoom
 from gatewayfs.cache.packs import Packs
+from gatewayfs.cache.readahead import FETCH_BYTES, REQUEST_BYTES_MAX
 from gatewayfs.cache.room import Room
 from gatewayfs.errors import (
     CacheDiskFull,
@@ -31,18 +33,11 @@ from gatewayfs.meta.schema import Inode, Remote
 from gatewayfs.s3.store import INLINE_BODY_BYTES_MAX, ObjectStore
 from gatewayfs.types import ETag, ObjectKey
 
-FETCH_BYTES = 1 << 20
-"""Smallest aligned unit of a fetch: at 20 ms and 1 Gbit/s its 8 ms on the wire are below one round trip, so fetching
-less would hardly be faster."""
-
-FETCH_BYTES_MAX = 8 << 20
-"""Largest single GET of a demanded range."""
-
 WAITERS_MAX = 64
 """Calls that may wait for the bucket at once; pyfuse3 serves 99 requests, the rest stay free for what is local."""
 
-
-Admit = Callable[[int], AbstractAsyncContextManager[None]]
+LIMITED_WINDOW_S = 2.0
+"""Under a bandwidth limit a window is at most what the limit lets through in this time."""
 
 
 class BucketMovedOn(Exception):
@@ -53,8 +48,10 @@ class Fetcher:
     """Brings absent ranges of live files to the cache disk.
 
     Args:
+        small_file_bytes: files up to this size come whole, into a pack.
         deadline_s: longest time one call may wait before it answers EIO.
         admit: around a fetch: waits until so many bytes have room in the cache; raises NoRoom.
+        release: ``ContentCache``'s, for what is under way in the background.
     """
 
     def __init__(
@@ -66,18 +63,30 @@ class Fetcher:
         small_file_bytes: int,
         deadline_s: float,
         admit: Admit,
+        ahead: AheadSettings,
+        release: Callable[[Content], None],
     ) -> None:
         self._meta = meta
         self._store = store
         self._packs = packs
-        self._room = room
         self._small_file_bytes = small_file_bytes
         self._deadline_s = deadline_s
         self._admit = admit
-        self._waiters = trio.CapacityLimiter(WAITERS_MAX)
-        self.fetched_bytes = 0
-        self.fetches = 0
+        self._ahead = ahead
         self.bypassed_bytes = 0
+        self._waiters = trio.CapacityLimiter(WAITERS_MAX)
+        self.downloads = Downloads(
+            store,
+            room,
+            release=release,
+            ahead_max=ahead.requests_max,
+            ahead_bytes_max=ahead.bytes_max // 2,
+            limited=lambda: ahead.limit() is not None,
+        )
+        self.used_bytes = 0
+        """Of those fetched ahead, how many were read."""
+        self.wasted_bytes = 0
+        """Of those fetched ahead, how many had not been read when their file was closed."""
 
     async def fetch(self, content: Content, start: int, end: int) -> None:
         """Make ``[start, end)`` of a live file resident.
@@ -90,7 +99,7 @@ class Fetcher:
         with self._worded():
             try:
                 async with self._waiters:
-                    await self._fetch(content, start, end, self._admit)
+                    await self._fetch(content, start, end)
             except CacheDiskFull as problem:
                 raise NoRoom(str(problem)) from problem
 
@@ -136,6 +145,13 @@ class Fetcher:
         except StoreError as problem:
             raise Unavailable(str(problem)) from problem
 
+    def follow(self, content: Content, start: int, end: int) -> None:
+        """``[start, end)`` is read, and resident: fetch what comes next, if the reader reads in order."""
+        if content.intake.unread:
+            self.used_bytes += content.intake.unread.take(start, end)
+        if not content.resident:
+            self._plan(content, start, end, absent=False)
+
     async def fetch_all(self, content: Content, start: int = 0, end: int | None = None) -> None:
         """Make ``[start, end)``, by default everything, resident. No deadline, no limit; raises the StoreError."""
         content.needed += 1
@@ -144,31 +160,105 @@ class Fetcher:
                 gaps = content.extents.missing(start, content.size if end is None else min(end, content.size))
                 if not gaps:
                     return
-                first = gaps[0][0]
-                await self._fetch(content, first, min(gaps[0][1], first + FETCH_BYTES_MAX), _no_limit)
+                first, gap_end = gaps[0]
+                remote = self._remote(content)
+                if self._is_small(content, remote):
+                    await self._fetch_small(content, self._meta.require(content.ino), remote)
+                else:
+                    await self._some(content, first, (first, min(gap_end, first + REQUEST_BYTES_MAX)), _no_limit)
         finally:
             content.needed -= 1
 
+    def abandon(self, content: Content) -> None:
+        """The last reader closed it, or its object was replaced: end what is under way and nobody waits for."""
+        self.downloads.give_up(content, 0, content.size)
+
+    def forget(self, content: Content) -> None:
+        """Nobody uses it any more."""
+        self.wasted_bytes += content.intake.unread.total_bytes
+
+    # ------------------------------------------------------------------ inside
+
+    async def _fetch(self, content: Content, start: int, end: int) -> None:
+        remote = self._remote(content)
+        if self._is_small(content, remote):
+            async with self._admit(remote.size):
+                await self._fetch_small(content, self._meta.require(content.ino), remote)
+            return
+        unit = self._plan(content, start, end, absent=True)
+        while content.buffer is None and not content.in_pack:
+            gaps = content.extents.missing(start, min(end, content.size))
+            if not gaps:
+                return
+            await self._some(content, gaps[0][0], unit, self._admit)
+
     def _remote(self, content: Content) -> Remote:
+        """The object to fetch from. Raises BucketMovedOn when there is none, or it is not the one of these bytes."""
+        if content.stale:
+            raise BucketMovedOn("the object was replaced")
         remote = self._meta.require(content.ino).remote
         if remote is None:
             raise BucketMovedOn("the bucket holds no object for this file")
         return remote
 
-    async def _fetch(self, content: Content, start: int, end: int, admit: Admit) -> None:
-        inode, remote = self._meta.require(content.ino), self._remote(content)
-        if content.size == remote.size <= self._small_file_bytes and not content.extents:
-            async with admit(remote.size):
-                await self._fetch_small(content, inode, remote)
+    def _is_small(self, content: Content, remote: Remote) -> bool:
+        small = content.size == remote.size <= self._small_file_bytes
+        return small and not content.extents and not content.intake.downloads
+
+    def _plan(self, content: Content, start: int, end: int, *, absent: bool) -> tuple[int, int]:
+        """Send for what the reader will need; returns what to demand if what it needs now is not under way."""
+        plan = content.intake.streams.follow(
+            start, min(end, content.size), content.size, self._window_max(), absent=absent
+        )
+        for given_up_start, given_up_end in plan.given_up:
+            self.downloads.give_up(content, given_up_start, given_up_end)
+        for ahead_start, ahead_end in plan.ahead:
+            self._send_ahead(content, ahead_start, ahead_end)
+        return plan.demand
+
+    def _window_max(self) -> int:
+        limit = self._ahead.limit()
+        window = self._ahead.bytes_max
+        if limit is not None:
+            window = min(window, int(limit * LIMITED_WINDOW_S))
+        return window if window >= FETCH_BYTES else 0
+
+    def _send_ahead(self, content: Content, start: int, end: int) -> None:
+        remote = self._meta.require(content.ino).remote
+        if remote is None or content.stale or content.changed:
             return
-        # Whole units around the demand, but never bytes past what is absent: those are newer here.
-        wide_start = start // FETCH_BYTES * FETCH_BYTES
-        wide_end = min(-(-end // FETCH_BYTES) * FETCH_BYTES, content.size)
-        for gap_start, gap_end in content.extents.missing(wide_start, wide_end):
-            for piece in range(gap_start, gap_end, FETCH_BYTES_MAX):
-                piece_end = min(piece + FETCH_BYTES_MAX, gap_end)
-                async with admit(piece_end - piece):
-                    await self._fetch_range(content, remote, piece, piece_end)
+        for gap_start, gap_end in content.extents.missing(start, min(end, content.size)):
+            for free_start, free_end in content.intake.not_under_way(gap_start, gap_end):
+                self.downloads.ahead(content, free_start, free_end, remote, self._admit)
+
+    async def _some(self, content: Content, offset: int, unit: tuple[int, int], admit: Admit) -> None:
+        """Return when more of what is absent from ``offset`` on may be here; begins a request unless one is under way.
+
+        Args:
+            unit: the request to make, as far as its bytes are absent and not under way.
+        """
+        remote = self._remote(content)
+        download = self.downloads.covering(content, offset)
+        if download is None:
+            low, high = min(unit[0], offset), min(max(unit[1], offset + 1), content.size)
+            gaps = content.extents.missing(low, high)
+            free = [piece for gap in gaps for piece in content.intake.not_under_way(*gap)]
+            start, end = next(piece for piece in free if piece[0] <= offset < piece[1])
+            download = await self.downloads.demand(content, start, end, remote, admit)
+        else:
+            self.downloads.promote(download)
+        if not download.finished:
+            await download.wait()
+        if download.error is None or not content.extents.missing(offset, offset + 1):
+            return
+        if isinstance(download.error, NoRoom) and download.admit is not admit:
+            return  # what must come whatever the books say joined what need not
+        current = self._meta.inode(content.ino)
+        if isinstance(download.error, PreconditionFailed) and current is not None:
+            now = current.remote
+            if now is not None and now.etag != download.remote.etag and not content.stale:
+                return  # our own upload replaced it meanwhile: what is absent here is the same in the new one
+        raise download.error
 
     async def _fetch_small(self, content: Content, inode: Inode, remote: Remote) -> None:
         async with content.gate.hold(0, max(1, content.size)):
@@ -190,29 +280,9 @@ class Fetcher:
         # in two places. (Waiting for them inside the gate would be for ever: they wait for the gate.)
         await content.unchanging()
 
-    async def _fetch_range(self, content: Content, remote: Remote, start: int, end: int) -> None:
-        async with content.gate.hold(start, end):
-            for gap_start, gap_end in content.extents.missing(start, min(end, content.size)):
-                sparse = content.sparse
-                sparse.open()
-                await self._store.fetch(
-                    ObjectKey(remote.key),
-                    gap_start,
-                    gap_end - gap_start,
-                    str(sparse.path),
-                    gap_start,
-                    if_match=ETag(remote.etag) if remote.etag else None,
-                )
-                if content.sparse is not sparse:
-                    return  # truncated to nothing and started over meanwhile
-                sparse.fill(gap_start, gap_end)
-                self._room.follow(content, gap_start, gap_end)
-                content.residence_changed = True
-                self._count(gap_end - gap_start)
-
     def _count(self, length_bytes: int) -> None:
-        self.fetches += 1
-        self.fetched_bytes += length_bytes
+        self.downloads.fetches += 1
+        self.downloads.fetched_bytes += length_bytes
 
 
 def _pieces(ranges: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:

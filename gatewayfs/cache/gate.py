@@ -4,6 +4,8 @@ A fetch writes bytes from the bucket into the cache file, a write puts the appli
 off; each may be in a thread or waiting for the network. Two of them on overlapping ranges would leave a mixture, so
 each holds its range here while it works and waits for overlapping ones first. Readers wait for writers only through
 the extents: bytes are marked resident when they are there.
+
+Who may hold a range for long without need, as a read-ahead does, says how to be hurried (``give_way``).
 """
 
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -21,32 +23,43 @@ class RangeGate:
     __slots__ = ("_held",)
 
     def __init__(self) -> None:
-        self._held: list[tuple[int, int, trio.Event]] = []
+        self._held: list[tuple[int, int, trio.Event, Callable[[], None] | None]] = []
 
     def __bool__(self) -> bool:
         return bool(self._held)
 
     def blocker(self, start: int, end: int) -> trio.Event | None:
         """The event that fires when the first overlapping holder is done; None when the range is free."""
-        for held_start, held_end, done in self._held:
+        for held_start, held_end, done, _ in self._held:
             if held_start < end and start < held_end:
                 return done
         return None
 
+    def hurry(self, start: int, end: int) -> None:
+        """Ask the holders of ``[start, end)`` to let go, those that can."""
+        for held_start, held_end, _, give_way in list(self._held):
+            if held_start < end and start < held_end and give_way is not None:
+                give_way()
+
     @asynccontextmanager
-    async def hold(self, start: int, end: int) -> AsyncIterator[None]:
-        """Wait until nobody is busy with a byte of ``[start, end)``, then be it. A checkpoint only if it must wait."""
+    async def hold(self, start: int, end: int, give_way: Callable[[], None] | None = None) -> AsyncIterator[None]:
+        """Wait until nobody is busy with a byte of ``[start, end)``, then be it. A checkpoint only if it must wait.
+
+        Args:
+            give_way: called when somebody waits for (some of) the range; to let go of it soon is all it may do.
+        """
         while (done := self.blocker(start, end)) is not None:
+            self.hurry(start, end)
             await done.wait()
-        give_back = self.take(start, end)
+        give_back = self.take(start, end, give_way)
         try:
             yield
         finally:
             give_back()
 
-    def take(self, start: int, end: int) -> Callable[[], None]:
+    def take(self, start: int, end: int, give_way: Callable[[], None] | None = None) -> Callable[[], None]:
         """``hold`` for who cannot wait: the range must be free. Call the result when done."""
-        entry = (start, end, trio.Event())
+        entry = (start, end, trio.Event(), give_way)
         self._held.append(entry)
 
         def give_back() -> None:

@@ -29,6 +29,7 @@ import trio
 from gatewayfs.cache.eviction import Hold
 from gatewayfs.cache.extents import Extents
 from gatewayfs.cache.gate import END_OF_FILE, RangeGate, Readers, at_once
+from gatewayfs.cache.intake import Intake
 from gatewayfs.cache.parts import CacheParts
 from gatewayfs.cache.sparse import SparseFile
 from gatewayfs.errors import FileTooLarge, GatewayError, LocalError
@@ -78,8 +79,7 @@ class Content:
         self._parts = parts
         self.ino = Ino(inode.ino)
         self.users = self.opens = self.writers = self.needed = 0
-        self.gate = RangeGate()
-        self.readers = Readers()
+        self.gate, self.readers, self.intake = RangeGate(), Readers(), Intake()
         self.hold = Hold.DIRTY
         self.clean_end = 0
         self.booked = (self.hold, 0)
@@ -136,16 +136,15 @@ class Content:
             Unavailable: the bytes are only in the bucket and it did not answer in time, or they are gone.
             CacheDiskFailed, CorruptRecord: the cache disk does not give them.
         """
-        length = min(length, self.size - offset)
-        if length <= 0:
-            return b""
         parts = self._parts
         if (chunk := offset // parts.room.chunk_bytes) != self._chunk_read:
             self._chunk_read = chunk
             parts.room.touch(self.ino, offset)
         parts.room.reads += 1
         tries = 0
-        while self.buffer is None and not self.in_pack and self.extents.missing(offset, offset + length):
+        while (length := min(length, self.size - offset)) > 0:
+            if self.buffer is not None or self.in_pack or not self.extents.missing(offset, offset + length):
+                break
             parts.room.misses += 1
             try:
                 # In a cache smaller than what is being read at a time, bytes may leave before all are here.
@@ -154,14 +153,14 @@ class Content:
                 await parts.fetch(self, offset, offset + length)
             except NoRoom:
                 return await parts.bypass(self, offset, offset + length)
-            length = min(length, self.size - offset)
-            if length <= 0:
-                return b""
+        else:
+            return b""
         if self.buffer is not None:
             return bytes(self.buffer[offset : offset + length])
         if self.in_pack:
             assert self.placement is not None
             return await parts.packs.read(self.placement, offset, length)
+        parts.follow(self, offset, offset + length)
         with self.readers.reading(offset, offset + length):
             data = await parts.disk.read(self.sparse.open(), offset, length)
         # The cache file ends where the last write ended; a size set beyond is a hole.
@@ -380,6 +379,7 @@ class Content:
 
     def _start_over(self) -> None:
         """Truncated to nothing: no old byte is needed, and the old file stays as it is for whoever is uploading it."""
+        self.gate.hurry(0, END_OF_FILE)
         self.sparse.abandon(self._parts.meta.require(self.ino))
         self.sparse = SparseFile(self._parts.folder, self.ino)
         self.placement = None

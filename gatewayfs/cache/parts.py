@@ -24,6 +24,7 @@ class CacheParts:
 
     ``fetch(content, start, end)`` brings absent bytes from the bucket; ``NoRoom`` when they have no place.
     ``bypass(content, start, end)`` returns bytes, the absent ones from the bucket, and keeps nothing.
+    ``follow(content, start, end)`` is told of reads of bytes that are here.
     ``freeing(ino, placement)``, asked when a record stops using a placement, gives its space back when called.
     """
 
@@ -36,4 +37,5 @@ class CacheParts:
     room: Room
     fetch: Callable[[Content, int, int], Awaitable[None]]
     bypass: Callable[[Content, int, int], Awaitable[bytes]]
+    follow: Callable[[Content, int, int], None]
     freeing: Callable[[int, Placement], Callable[[], None]]

@@ -1,6 +1,14 @@
 """The cache in figures, for ``status``, tests and logs."""
 
+import math
+from collections.abc import Collection
 from dataclasses import dataclass
+
+from gatewayfs.cache.evicting import Evictor
+from gatewayfs.cache.fetch import Fetcher
+from gatewayfs.cache.live import Content
+from gatewayfs.cache.packs import Packs
+from gatewayfs.cache.room import Room
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +27,14 @@ class CacheStatistics:
     pack_bytes: int
     fetched_bytes: int
     fetches: int
+    ahead_requests: int
+    """Read-ahead requests under way."""
+    ahead_bytes: int
+    """Of what was fetched: before anybody asked."""
+    ahead_used_bytes: int
+    """Of these, read since."""
+    ahead_wasted_bytes: int
+    """Of these, not read by the time their file was closed."""
     bypassed_bytes: int
     """Read from the bucket without being kept: the cache was full of what must stay."""
     reads: int
@@ -26,3 +42,27 @@ class CacheStatistics:
     """How often one of these had to wait for the bucket."""
     full: bool
     """Room is needed and nothing may go."""
+
+
+def taken(live: Collection[Content], evictor: Evictor, room: Room, packs: Packs, fetcher: Fetcher) -> CacheStatistics:
+    """The figures now."""
+    limits, downloads = evictor.limits, fetcher.downloads
+    return CacheStatistics(
+        live_files=len(live),
+        open_handles=sum(content.opens for content in live),
+        size_bytes=None if math.isinf(limits.size_bytes) else int(limits.size_bytes),
+        used_bytes=room.used_bytes,
+        dirty_bytes=room.dirty_bytes,
+        evicted_bytes=evictor.evicted_bytes,
+        pack_bytes=packs.live_bytes,
+        fetched_bytes=downloads.fetched_bytes,
+        fetches=downloads.fetches,
+        ahead_requests=downloads.ahead_under_way,
+        ahead_bytes=downloads.ahead_bytes,
+        ahead_used_bytes=fetcher.used_bytes,
+        ahead_wasted_bytes=fetcher.wasted_bytes,
+        bypassed_bytes=fetcher.bypassed_bytes,
+        reads=room.reads,
+        misses=room.misses,
+        full=evictor.stuck,
+    )

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 import trio
 
+from gatewayfs.cache.aheadsettings import AheadSettings
 from gatewayfs.cache.content import ContentCache
 from gatewayfs.config import ShareConfig
 from gatewayfs.conflict import Policy
@@ -127,7 +128,7 @@ def build(
     # The gate inside the retries: while it is closed they cost nothing.
     store = MeteredStore(RetryingStore(GatedStore(http, gate, clock, config.share.prefix), rng.random), clock)
     notifier = KernelNotifier(Offload(1))
-    cache = _cache(config, meta, store, clock, disk_offload, background)
+    cache = _cache(config, meta, store, clock, disk_offload, background, http)
     late = _Late()
     precedence = Precedence(clock)
     refresh = Refresh(
@@ -187,6 +188,7 @@ def _cache(
     clock: Clock,
     offload: Offload,
     background: Background,
+    http: HttpObjectStore,
 ) -> ContentCache:
     return ContentCache(
         config.cache.directory,
@@ -198,6 +200,12 @@ def _cache(
         small_file_bytes=config.cache.small_file_bytes,
         deadline_s=config.metadata.deadline_s,
         limits=cache_limits(config),
+        # Half of the connections that uploads leave free are for what nobody asked for yet.
+        ahead=AheadSettings(
+            config.cache.read_ahead_bytes,
+            max(1, (config.s3.connections - config.upload.workers) // 2),
+            lambda: http.throttle.download.limit,
+        ),
     )
 
 

@@ -137,7 +137,7 @@ async def _serve(parts: Parts, background: Background, mountpoint: Path, ready: 
         # Before anything may happen that it would have to tell.
         await nursery.start(parts.events.run)
         await nursery.start(parts.refresh.run)
-        nursery.start_soon(parts.cache.evictor.run)
+        await nursery.start(parts.cache.run)
         nursery.start_soon(parts.cache.tidy_up, parts.meta.inodes_after)
         await nursery.start(ControlServer(Path(entry.socket), service.handlers()).serve)
         nursery.start_soon(_session, stop)

@@ -12,13 +12,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import trio
 import xxhash
 
 from gatewayfs.errors import BodyChanged, CacheDiskFailed
 from gatewayfs.runtime.disk import OpenFile, open_file, pread_exactly, pwrite_all, translated
 from gatewayfs.s3.checksums import Checksum
 from gatewayfs.s3.signing import EMPTY_SHA256
-from gatewayfs.s3.store import Body, FileRange, InlineBody
+from gatewayfs.s3.store import Body, FileRange, InlineBody, Progress
+from gatewayfs.s3.wire import Sink
 
 IN_MEMORY_BYTES_MAX = 64 << 20
 """Parts are 8 MiB up to objects of 80 GiB and 64 MiB up to 640 GiB, so nearly everything is sent from memory."""
@@ -139,3 +141,32 @@ class FileSink:
         except OSError as error:
             raise translated(error, f"write {self._path}") from error
         self._offset += len(piece)
+
+
+class Telling:
+    """Tells the event loop how far the thread that writes a body has come. Made and ended on the loop."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._token = trio.lowlevel.current_trio_token()
+        self._length = 0
+        self._ended = False
+
+    def begin(self) -> Sink:
+        """A sink for the thread, to be called after each piece was written; counts anew."""
+        self._length = 0
+
+        def sink(piece: memoryview) -> None:
+            self._length += len(piece)
+            # Idempotent: pieces that come faster than the loop turns are told of once.
+            self._token.run_sync_soon(self._tell, idempotent=True)
+
+        return sink
+
+    def end(self) -> None:
+        """Nothing is told from now on: the file may be somebody else's."""
+        self._ended = True
+
+    def _tell(self) -> None:
+        if not self._ended:
+            self._progress(self._length)

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from gatewayfs.errors import BadResponse, ObjectArchived, ObjectNotFound, RangeNotSatisfiable, StoreError
 from gatewayfs.s3 import xml
-from gatewayfs.s3.bodies import FileSink
+from gatewayfs.s3.bodies import FileSink, Telling
 from gatewayfs.s3.checksums import Verifier, verifier_for
 from gatewayfs.s3.headers import content_length, content_range, object_headers, object_info, version_id
 from gatewayfs.s3.multipart import MultipartRequests
@@ -24,6 +24,7 @@ from gatewayfs.s3.store import (
     ListPage,
     ObjectHeaders,
     ObjectInfo,
+    Progress,
     PutResult,
 )
 from gatewayfs.s3.transport import LIST_BYTES_MAX, Call
@@ -89,12 +90,21 @@ class HttpObjectStore(MultipartRequests):
         return await self._head_for_range(key, length, if_match), b""
 
     async def fetch(
-        self, key: ObjectKey, start: int, length: int, path: str, offset: int, *, if_match: ETag | None = None
+        self,
+        key: ObjectKey,
+        start: int,
+        length: int,
+        path: str,
+        offset: int,
+        *,
+        if_match: ETag | None = None,
+        progress: Progress | None = None,
     ) -> ObjectInfo:
         if not length:
             return await self._head_for_range(key, length, if_match)
 
         verify: Verifier | None = None
+        telling = None if progress is None else Telling(progress)
 
         def sink_for(reply: Reply) -> Sink | None:
             nonlocal verify
@@ -104,7 +114,9 @@ class HttpObjectStore(MultipartRequests):
                 raise RangeNotSatisfiable("the object is shorter than the range", status=reply.status)
             _ranged_info(key, reply, start, length)
             write, verify = FileSink(path, offset, length), self._verifier(reply)
-            return write if verify is None else _both(verify.update, write)
+            if verify is not None:
+                return _both(verify.update, write)
+            return write if telling is None else _both(write, telling.begin())
 
         def read(reply: Reply) -> ObjectInfo:
             _whole_body(reply)
@@ -112,7 +124,11 @@ class HttpObjectStore(MultipartRequests):
                 _verified(verify, reply)
             return _ranged_info(key, reply, start, length)
 
-        return await self._perform(self._get_call(key, start, length, if_match, Expect(0, sink_for)), read)
+        try:
+            return await self._perform(self._get_call(key, start, length, if_match, Expect(0, sink_for)), read)
+        finally:
+            if telling is not None:
+                telling.end()
 
     async def list_page(
         self,

@@ -27,7 +27,7 @@ from urllib3.response import BaseHTTPResponse
 
 from gatewayfs.errors import BadResponse, StoreError, StoreUnreachable
 from gatewayfs.runtime.throttle import UNTHROTTLED, Passage
-from gatewayfs.s3.connection import PlainConnection, TlsConnection
+from gatewayfs.s3.connection import PlainConnection, TlsConnection, WholeReply
 from gatewayfs.s3.wire import (
     ERROR_BODY_BYTES_MAX,
     RECEIVE_BYTES,
@@ -211,6 +211,10 @@ def _received(response: BaseHTTPResponse, expect: Expect) -> Reply:
         headers[key] = f"{headers[key]},{text}" if key in headers else text
     reply = Reply(response.status, headers)
     sink = expect.sink_for(reply) if expect.sink_for is not None else None
+    plain = response._fp  # type: ignore[attr-defined]
+    if sink is not None and isinstance(plain, WholeReply) and plain.sized:
+        reply.body_bytes = plain.pour(sink)
+        return reply
     limit = expect.body_bytes_max if reply.status < 300 else ERROR_BODY_BYTES_MAX
     pieces = []
     for piece in response.stream(RECEIVE_BYTES, decode_content=False):

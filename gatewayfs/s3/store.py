@@ -12,7 +12,7 @@ Every method is a checkpoint, may be cancelled (the request may then have taken 
 ``StoreError`` subclasses. ETags have no quotes here. Metadata keys are lower-case (some stores capitalise them).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -53,6 +53,7 @@ class InlineBody:
 
 
 Body = FileRange | InlineBody
+Progress = Callable[[int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,11 +211,20 @@ class ObjectStore(Protocol):
         ...
 
     async def fetch(
-        self, key: ObjectKey, start: int, length: int, path: str, offset: int, *, if_match: ETag | None = None
+        self,
+        key: ObjectKey,
+        start: int,
+        length: int,
+        path: str,
+        offset: int,
+        *,
+        if_match: ETag | None = None,
+        progress: Progress | None = None,
     ) -> ObjectInfo:
         """Read the range into the existing file ``path`` at ``offset``; all ``length`` bytes or an error.
 
-        On error some of the bytes may have been written; the caller records residence only on success.
+        ``progress`` is told on the event loop, never after the end, how many bytes are in the file: those are right,
+        also on error. Of a whole object that has a checksum nothing is told before that was compared.
         """
         ...
 

@@ -18,6 +18,9 @@ ERROR_BODY_BYTES_MAX = 64 * 1024
 RECEIVE_BYTES = 256 * 1024
 """A body is read in pieces of this size: measured throughput is flat from here on."""
 
+BUFFER_BYTES = 32 * 1024
+"""What is read at a time while lines are looked for. Longer pieces of a body pass it by, straight to where they go."""
+
 SEND_BYTES = 1 << 20
 """Bodies leave in slices of this size, so that the silence timeout restarts with each."""
 
@@ -147,6 +150,13 @@ class _Serving(threading.local):
     """Which exchange this thread is working on: urllib3 hands nothing of ours down to its connections."""
 
     exchange: Exchange
+    _room: memoryview | None = None
+
+    def room(self) -> memoryview:
+        """Where this thread receives the bodies of files, ``RECEIVE_BYTES`` of it."""
+        if self._room is None:
+            self._room = memoryview(bytearray(RECEIVE_BYTES))
+        return self._room
 
 
 serving = _Serving()

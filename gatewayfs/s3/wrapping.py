@@ -19,6 +19,7 @@ from gatewayfs.s3.store import (
     ObjectStore,
     Part,
     PendingUpload,
+    Progress,
     PutResult,
 )
 from gatewayfs.types import ETag, ObjectKey
@@ -68,10 +69,20 @@ class StoreWrapper:
         return await self.around(call, partial(self.inner.get, key, start, length, if_match=if_match))
 
     async def fetch(
-        self, key: ObjectKey, start: int, length: int, path: str, offset: int, *, if_match: ETag | None = None
+        self,
+        key: ObjectKey,
+        start: int,
+        length: int,
+        path: str,
+        offset: int,
+        *,
+        if_match: ETag | None = None,
+        progress: Progress | None = None,
     ) -> ObjectInfo:
-        call = StoreCall("fetch", key, bytes_down=length)
-        return await self.around(call, partial(self.inner.fetch, key, start, length, path, offset, if_match=if_match))
+        return await self.around(
+            StoreCall("fetch", key, bytes_down=length),
+            partial(self.inner.fetch, key, start, length, path, offset, if_match=if_match, progress=progress),
+        )
 
     async def list_page(
         self, prefix: str, *, delimiter: bool, token: str = "", start_after: str = "", max_keys: int = 1000

@@ -19,7 +19,17 @@ from typing import Any
 import trio
 
 from gatewayfs.errors import StoreError, StoreUnreachable
-from gatewayfs.s3.store import UNCONDITIONAL, Body, Condition, InlineBody, ObjectHeaders, ObjectInfo, Part, PutResult
+from gatewayfs.s3.store import (
+    UNCONDITIONAL,
+    Body,
+    Condition,
+    InlineBody,
+    ObjectHeaders,
+    ObjectInfo,
+    Part,
+    Progress,
+    PutResult,
+)
 from gatewayfs.types import ETag, ObjectKey
 from tests.support.fakestore import FakeObjectStore, read_body
 
@@ -130,7 +140,15 @@ class SocketStore:
         return await self._ask("upload_part", key, upload_id, number, InlineBody(read_body(body)))
 
     async def fetch(
-        self, key: ObjectKey, start: int, length: int, path: str, offset: int, *, if_match: ETag | None = None
+        self,
+        key: ObjectKey,
+        start: int,
+        length: int,
+        path: str,
+        offset: int,
+        *,
+        if_match: ETag | None = None,
+        progress: Progress | None = None,
     ) -> ObjectInfo:
         info, data = await self._ask("get", key, start, length, if_match=if_match)
         with open(path, "r+b") as file:

@@ -214,7 +214,7 @@ class World:
                 nursery.start_soon(self.background.run)
                 await nursery.start(self.meta.run)
                 await nursery.start(self.refresh.run)
-                nursery.start_soon(self.cache.evictor.run)
+                await nursery.start(self.cache.run)
                 nursery.start_soon(self.cache.tidy_up, self.meta.inodes_after)
                 await nursery.start(self.uploader.run)
                 task_status.started(nursery.cancel_scope)

@@ -51,6 +51,7 @@ from gatewayfs.s3.store import (
     ObjectInfo,
     Part,
     PendingUpload,
+    Progress,
     PutResult,
 )
 from gatewayfs.types import KEY_BYTES_MAX, ETag, ObjectKey
@@ -227,7 +228,15 @@ class FakeObjectStore:
         return stored.info(), stored.data[start : start + length]
 
     async def fetch(
-        self, key: ObjectKey, start: int, length: int, path: str, offset: int, *, if_match: ETag | None = None
+        self,
+        key: ObjectKey,
+        start: int,
+        length: int,
+        path: str,
+        offset: int,
+        *,
+        if_match: ETag | None = None,
+        progress: Progress | None = None,
     ) -> ObjectInfo:
         await self._begin("fetch", key)
         stored = self._readable(key, if_match)

@@ -18,7 +18,7 @@ from typing import TypeVar
 import trio
 
 from gatewayfs.errors import StoreError, StoreUnreachable
-from gatewayfs.s3.store import ObjectInfo, ObjectStore
+from gatewayfs.s3.store import ObjectInfo, ObjectStore, Progress
 from gatewayfs.s3.wrapping import StoreCall, StoreWrapper
 from gatewayfs.types import ETag, ObjectKey
 
@@ -108,7 +108,15 @@ class FaultyStore(StoreWrapper):
         raise fault.error
 
     async def fetch(
-        self, key: ObjectKey, start: int, length: int, path: str, offset: int, *, if_match: ETag | None = None
+        self,
+        key: ObjectKey,
+        start: int,
+        length: int,
+        path: str,
+        offset: int,
+        *,
+        if_match: ETag | None = None,
+        progress: Progress | None = None,
     ) -> ObjectInfo:
         call = StoreCall("fetch", key, bytes_down=length)
         fault = next((fault for fault in self._faults if fault.applies(call)), None)
@@ -117,7 +125,9 @@ class FaultyStore(StoreWrapper):
             with Path(path).open("r+b") as file:
                 file.seek(offset)
                 file.write(data)
-        return await super().fetch(key, start, length, path, offset, if_match=if_match)
+            if progress is not None:
+                progress(len(data))
+        return await super().fetch(key, start, length, path, offset, if_match=if_match, progress=progress)
 
     def _add(self, fault: Fault) -> Fault:
         self._faults.append(fault)

@@ -1,0 +1,34 @@
+"""How much is fetched before anybody asks: the numbers of reading ahead."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+AHEAD_BYTES_MAX = 32 << 20
+"""Default of ``cache.read_ahead``: eight requests of 4 MiB."""
+
+AHEAD_REQUESTS_MAX = 8
+
+CACHE_FRACTION = 8
+"""A window is at most this part of the cache."""
+
+
+@dataclass(frozen=True, slots=True)
+class AheadSettings:
+    """How much is fetched before anybody asks.
+
+    Attributes:
+        bytes_max: how far ahead of a reader in order to fetch; 0 for never.
+        requests_max: read-ahead requests under way at a time, of all files.
+        limit: the bandwidth limit on downloads now, in bytes per second; None for none.
+    """
+
+    bytes_max: int = AHEAD_BYTES_MAX
+    requests_max: int = AHEAD_REQUESTS_MAX
+    limit: Callable[[], int | None] = lambda: None
+
+    def within(self, cache_bytes: float) -> "AheadSettings":
+        """The same for a cache of that size: what was fetched ahead must live until it is read."""
+        return replace(self, bytes_max=int(min(self.bytes_max, cache_bytes // CACHE_FRACTION)))
+
+
+DEFAULT_AHEAD = AheadSettings()
