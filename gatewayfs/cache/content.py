@@ -8,19 +8,23 @@ or open) from unpinned.
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import msgspec
 import trio
 
 from gatewayfs.cache.aheadsettings import DEFAULT_AHEAD, AheadSettings
-from gatewayfs.cache.evicting import Evictor, Limits
+from gatewayfs.cache.evicting import Evictor
 from gatewayfs.cache.eviction import Hold
 from gatewayfs.cache.extents import Extents
 from gatewayfs.cache.fetch import Fetcher
+from gatewayfs.cache.limits import Limits
 from gatewayfs.cache.live import Content
 from gatewayfs.cache.packs import Packs
 from gatewayfs.cache.parts import CacheParts
+from gatewayfs.cache.pressure import Pressure
+from gatewayfs.cache.reserve import Reserve
 from gatewayfs.cache.room import CHUNK_BYTES, Room, hold_of
 from gatewayfs.cache.snapshot import Snapshot, take, unchanged
 from gatewayfs.cache.sparse import Folder
@@ -68,26 +72,29 @@ class ContentCache:
         chunk_bytes: int = CHUNK_BYTES,
         ahead: AheadSettings = DEFAULT_AHEAD,
     ) -> None:
-        self._meta = meta
-        self._offload = offload
-        self._background = background
+        self._meta, self._offload, self._background = meta, offload, background
+        self._live: dict[int, Content] = {}
         disk = Disk(offload)
         self.packs = Packs(directory / "packs", disk, self._punch)
         self.folder = Folder(directory / "data", meta, background)
+        limits = limits or Limits()
+        free = partial(free_bytes, directory)
         self.room = Room(self.packs, chunk_bytes)
         self.evictor = Evictor(
             self.room,
-            limits or Limits(),
+            limits,
             meta=meta,
             packs=self.packs,
             offload=offload,
             acquire=self.acquire,
             release=self.release,
             live=self.live,
-            free_bytes=lambda: free_bytes(directory),
+            free_bytes=free,
+            reserve=Reserve(directory / "reserve", limits.reserve_bytes, free),
         )
         self.room.grown = self.evictor.poke
         meta.watch = self._watch
+        self.pressure = Pressure(self.room, self.evictor, meta, self._live)
         self._fetcher = Fetcher(
             meta,
             store,
@@ -112,7 +119,6 @@ class ContentCache:
             follow=self._fetcher.follow,
             freeing=self._freeing,
         )
-        self._live: dict[int, Content] = {}
 
     def __repr__(self) -> str:
         return f"<ContentCache {len(self._live)} live, {self.packs!r}>"
@@ -217,7 +223,7 @@ class ContentCache:
     async def snapshot(self, ino: int, part_bytes: int) -> Snapshot:
         """The bytes of a file as they are now, cut into parts of ``part_bytes``; see ``cache.snapshot.take``."""
         with self.using(self._meta.require(ino)) as content:
-            return await take(content, self._meta, self._offload, part_bytes)
+            return await take(content, self._meta, self._offload, part_bytes, self._fetcher.fetch_all)
 
     def still(self, ino: int, snapshot: Snapshot) -> bool:
         """True while no byte of the snapshot changed: appending beyond its end does no harm."""
@@ -262,21 +268,17 @@ class ContentCache:
     async def tidy_up(self, inodes: Callable[[int, int], list[Inode]]) -> None:
         """After a start, in the background: take stock, remove files a crash left without a record."""
         await self.take_stock(inodes)
-        if removed := await self.folder.sweep(self._offload, self._in_use):
+        if removed := await self.folder.sweep(self._offload, self.live):
             log.info("removed %d cache files that no record names", removed)
 
     def statistics(self) -> CacheStatistics:
         """Counters for ``status``."""
-        return taken(self._live.values(), self.evictor, self.room, self.packs, self._fetcher)
+        return taken(self._live.values(), self.evictor, self.room, self.packs, self._fetcher, self.pressure)
 
     def close(self) -> None:
         """Let go of all descriptors."""
         self._live.clear()
         self.packs.close()
-
-    def _in_use(self, ino: int, number: int) -> bool:
-        content = self._live.get(ino)
-        return content is not None and content.sparse.number == number
 
     def _watch(self, tx: Transaction) -> None:
         for ino, inode in tx.inodes.items():

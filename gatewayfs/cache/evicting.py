@@ -24,11 +24,12 @@ import msgspec
 import trio
 
 from gatewayfs.cache.eviction import Hold
-from gatewayfs.cache.extents import Extents
+from gatewayfs.cache.limits import Limits
 from gatewayfs.cache.live import Content, NoRoom
 from gatewayfs.cache.packs import Packs
-from gatewayfs.cache.room import Resident, Room, hold_of
-from gatewayfs.errors import LocalError
+from gatewayfs.cache.reserve import Reserve
+from gatewayfs.cache.room import Resident, Room, hold_of, without
+from gatewayfs.errors import GatewayError
 from gatewayfs.meta.env import MetaStore
 from gatewayfs.meta.schema import PLACED_IN_PACK, Inode
 from gatewayfs.meta.transaction import Transaction
@@ -60,19 +61,6 @@ _GIVEN_BACK = register("cache.evict.after", "the space is free")
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
-    """How much of the disk the contents may use.
-
-    Attributes:
-        size_bytes: of packs and sparse files together.
-        free_bytes_min: what the disk shall keep free; 0 does not look.
-    """
-
-    size_bytes: float = math.inf
-    free_bytes_min: int = 0
-
-
-@dataclass(frozen=True, slots=True)
 class _Leaving:
     """A chunk of a sparse file on its way out."""
 
@@ -88,6 +76,7 @@ class Evictor:
     Args:
         acquire, release, live: of ``ContentCache``.
         free_bytes: what the cache disk has left.
+        reserve: looked after as often as the disk.
     """
 
     def __init__(
@@ -102,10 +91,12 @@ class Evictor:
         release: Callable[[Content], None],
         live: Callable[[int], Content | None],
         free_bytes: Callable[[], int],
+        reserve: Reserve,
     ) -> None:
         self.limits = limits
         self._room, self._meta, self._packs, self._offload = room, meta, packs, offload
         self._acquire, self._release, self._live, self._free_bytes = acquire, release, live, free_bytes
+        self._reserve = reserve
         self._wanted_bytes = self._reserved_bytes = 0
         self._leaving_bytes = 0
         """Not in the books any more, and still on the disk."""
@@ -126,9 +117,16 @@ class Evictor:
             self._wake = trio.Event()
             try:
                 await self.relieve()
-            except LocalError as problem:
+                await self._offload.run(self._reserve.look)
+            except (GatewayError, OSError) as problem:
+                # Evicting takes a record, and the journal may be full: once there is room, all goes on.
                 log.warning("nothing can be evicted from the cache: %s", problem)
+                await self._offload.run(self._reserve.look)
                 await trio.sleep(LOOK_S)
+
+    def want(self) -> None:
+        """Somebody waits for room."""
+        self._wake.set()
 
     def poke(self) -> None:
         """Something was added: wake the task if it has work now. Cheap."""
@@ -141,30 +139,44 @@ class Evictor:
 
         Raises NoRoom when eviction cannot make any soon.
         """
-        if self._lacking(length_bytes) > 0:
-            await self._make_room(length_bytes)
+        if self.lacks(length_bytes):
+            await self.make_room(length_bytes)
         self._reserved_bytes += length_bytes
         try:
             yield
         finally:
             self._reserved_bytes -= length_bytes
 
-    async def _make_room(self, length_bytes: int) -> None:
+    def lacks(self, length_bytes: int) -> bool:
+        """Whether so many more bytes find no room."""
+        return self._lacking(length_bytes) > 0
+
+    def obstacle(self, length_bytes: int) -> str:
+        """Why so many more bytes find no room; "" when they do."""
+        if not self.lacks(length_bytes):
+            return ""
+        floor = self.limits.free_bytes_min
+        if floor and self._free_bytes() < floor + length_bytes:
+            return f"the cache disk has less than {floor >> 20} MiB left (cache.min_free) and nothing may be evicted"
+        return "the cache is full of what must stay: not uploaded yet, or in use (cache.size)"
+
+    async def make_room(self, length_bytes: int) -> None:
+        """Wait until so many more bytes have room. Raises NoRoom when eviction cannot make any soon."""
         if length_bytes > self.limits.size_bytes:
             raise NoRoom("larger than the cache")
         self._wanted_bytes += length_bytes
         try:
             with trio.move_on_after(ADMIT_S):
-                while self._lacking(length_bytes) > 0:
+                while self.lacks(length_bytes):
                     turn = self._turn
                     self._wake.set()
                     await turn.wait()
-                    if self.stuck and self._lacking(length_bytes) > 0:
-                        raise NoRoom("the cache is full of bytes that must stay")
+                    if self.stuck and self.lacks(length_bytes):
+                        raise NoRoom(self.obstacle(length_bytes))
                 return
         finally:
             self._wanted_bytes -= length_bytes
-        raise NoRoom("the cache is full")
+        raise NoRoom(self.obstacle(length_bytes))
 
     async def relieve(self) -> None:
         """Evict down to the low watermark, if the high one is passed or somebody waits. Raises LocalError."""
@@ -284,14 +296,3 @@ class Evictor:
         self.evicted_count += len(gone)
         for each in leaving:
             each.content.sparse.drop(each.start, each.end)
-
-
-def without(inode: Inode, number: int, start: int, end: int) -> Inode:
-    """The record of a file without a range of its sparse file ``number``."""
-    placement = inode.placement
-    if placement is None or placement.kind == PLACED_IN_PACK or placement.pack != number:
-        return inode
-    extents = Extents(placement.extents)
-    extents.remove(start, end)
-    kept = msgspec.structs.replace(placement, extents=extents.flat) if extents else None
-    return msgspec.structs.replace(inode, placement=kept)

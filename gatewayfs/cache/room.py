@@ -17,6 +17,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from gatewayfs.cache.eviction import Eviction, Hold
 from gatewayfs.cache.extents import Extents
 from gatewayfs.cache.packs import ENTRY_HEADER_BYTES, Packs
@@ -68,6 +70,17 @@ def chunk_sizes(placement: Placement, chunk_bytes: int) -> dict[int, int]:
             if chunk not in sizes:
                 sizes[chunk] = extents.allocated_bytes(chunk * chunk_bytes, (chunk + 1) * chunk_bytes)
     return sizes
+
+
+def without(inode: Inode, number: int, start: int, end: int) -> Inode:
+    """The record of a file without a range of its sparse file ``number``."""
+    placement = inode.placement
+    if placement is None or placement.kind == PLACED_IN_PACK or placement.pack != number:
+        return inode
+    extents = Extents(placement.extents)
+    extents.remove(start, end)
+    kept = msgspec.structs.replace(placement, extents=extents.flat) if extents else None
+    return msgspec.structs.replace(inode, placement=kept)
 
 
 class Room:

@@ -7,6 +7,7 @@ day still reaches the bucket.
 """
 
 import os
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import xxhash
@@ -38,19 +39,30 @@ class Snapshot:
     serial: int = 0
 
 
-async def take(content: Content, meta: MetaStore, offload: Offloader, part_bytes: int) -> Snapshot:
+Fill = Callable[[Content, int, int], Awaitable[None]]
+
+
+async def take(content: Content, meta: MetaStore, offload: Offloader, part_bytes: int, fill: Fill) -> Snapshot:
     """Record what is not recorded yet, then describe all of it in parts of ``part_bytes``.
+
+    Args:
+        fill: brings the absent bytes of a range. A part that is partly here is not in the bucket as a whole.
 
     Raises:
         StaleInode: unlinked meanwhile. LocalError: the cache disk does not give the bytes.
+        StoreError: the bucket does not give the rest of a part.
     """
-    while True:
-        serial = await content.freeze()
-        inode = meta.require(content.ino)
-        parts = await _cut(content, inode, offload, part_bytes)
-        snapshot = Snapshot(inode.content_revision, inode.size, parts, serial)
-        if unchanged(meta.inode(content.ino), content, snapshot):
-            return snapshot
+    content.needed += 1
+    try:
+        while True:
+            serial = await content.freeze()
+            inode = meta.require(content.ino)
+            parts = await _cut(content, inode, offload, part_bytes, fill)
+            snapshot = Snapshot(inode.content_revision, inode.size, parts, serial)
+            if unchanged(meta.inode(content.ino), content, snapshot):
+                return snapshot
+    finally:
+        content.needed -= 1
 
 
 def unchanged(inode: Inode | None, content: Content | None, snapshot: Snapshot) -> bool:
@@ -63,7 +75,9 @@ def unchanged(inode: Inode | None, content: Content | None, snapshot: Snapshot) 
     return content is not None and content.snapshots == snapshot.serial and content.lowest_change >= snapshot.size
 
 
-async def _cut(content: Content, inode: Inode, offload: Offloader, part_bytes: int) -> tuple[Body | None, ...]:
+async def _cut(
+    content: Content, inode: Inode, offload: Offloader, part_bytes: int, fill: Fill
+) -> tuple[Body | None, ...]:
     if inode.size == 0:
         return ()
     if content.in_pack or content.buffer is not None:
@@ -74,9 +88,10 @@ async def _cut(content: Content, inode: Inode, offload: Offloader, part_bytes: i
         sparse.extend(inode.size)
     for start in range(0, inode.size, part_bytes):
         length = min(part_bytes, inode.size - start)
-        if not sparse.extents.covers(start, start + length):
+        if sparse.extents.missing(start, start + length) == [(start, start + length)]:
             parts.append(None)
             continue
+        await fill(content, start, start + length)
         with content.readers.reading(start, start + length):
             digest = await offload.run(fingerprint, sparse.open(), start, length)
         parts.append(FileRange(str(sparse.path), start, length, digest))

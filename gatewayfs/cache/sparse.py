@@ -11,6 +11,7 @@ import os
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
 import trio
 
@@ -22,6 +23,12 @@ from gatewayfs.runtime.disk import OpenFile, holes, open_file, translated
 from gatewayfs.runtime.offload import Offloader
 
 _FILE_NAME = re.compile(r"([0-9a-f]{16})-([0-9a-f]+)")
+
+
+class LiveBytes(Protocol):
+    """A file in use."""
+
+    sparse: "SparseFile"
 
 
 class Folder:
@@ -50,11 +57,11 @@ class Folder:
         path = self.path(ino, number)
         self._background(lambda: path.unlink(missing_ok=True))
 
-    async def sweep(self, offload: Offloader, in_use: Callable[[int, int], bool]) -> int:
+    async def sweep(self, offload: Offloader, live: Callable[[int], LiveBytes | None]) -> int:
         """Remove files no record names: what a crash left between two steps. Returns how many.
 
         Args:
-            in_use: whether an inode's live bytes, which may be ahead of its record, are in the file of that number.
+            live: the live bytes of an inode, which may be ahead of its record.
         """
         removed = 0
         for directory in sorted(await offload.run(_entries, self._directory)):
@@ -63,7 +70,10 @@ class Folder:
                 if match is None:
                     continue
                 ino, number = int(match[1], 16), int(match[2], 16)
-                if not in_use(ino, number) and not _names(self._meta.inode(ino), number):
+                in_use = live(ino)
+                if in_use is not None and in_use.sparse.number == number:
+                    continue
+                if not _names(self._meta.inode(ino), number):
                     self.remove(ino, number)
                     removed += 1
             await trio.lowlevel.checkpoint()

@@ -8,6 +8,7 @@ from gatewayfs.cache.evicting import Evictor
 from gatewayfs.cache.fetch import Fetcher
 from gatewayfs.cache.live import Content
 from gatewayfs.cache.packs import Packs
+from gatewayfs.cache.pressure import Pressure
 from gatewayfs.cache.room import Room
 
 
@@ -23,6 +24,16 @@ class CacheStatistics:
     """On the disk, by packs and sparse files."""
     dirty_bytes: int
     """Of these, what is not in the bucket yet."""
+    dirty_bytes_max: int | None
+    """What may be dirty; None: there is no limit."""
+    delayed_s: float
+    """What writers have waited because of that."""
+    refused: int
+    """Writes answered with ENOSPC."""
+    refusing: str
+    """Why the latest write was refused; "" once one was accepted."""
+    free_bytes_min: int
+    """What the disk shall keep free."""
     evicted_bytes: int
     pack_bytes: int
     fetched_bytes: int
@@ -44,7 +55,9 @@ class CacheStatistics:
     """Room is needed and nothing may go."""
 
 
-def taken(live: Collection[Content], evictor: Evictor, room: Room, packs: Packs, fetcher: Fetcher) -> CacheStatistics:
+def taken(
+    live: Collection[Content], evictor: Evictor, room: Room, packs: Packs, fetcher: Fetcher, pressure: Pressure
+) -> CacheStatistics:
     """The figures now."""
     limits, downloads = evictor.limits, fetcher.downloads
     return CacheStatistics(
@@ -53,6 +66,11 @@ def taken(live: Collection[Content], evictor: Evictor, room: Room, packs: Packs,
         size_bytes=None if math.isinf(limits.size_bytes) else int(limits.size_bytes),
         used_bytes=room.used_bytes,
         dirty_bytes=room.dirty_bytes,
+        dirty_bytes_max=None if math.isinf(limits.dirty_bytes_max) else int(limits.dirty_bytes_max),
+        delayed_s=pressure.delayed_s,
+        refused=pressure.refused,
+        refusing=pressure.refusing,
+        free_bytes_min=limits.free_bytes_min,
         evicted_bytes=evictor.evicted_bytes,
         pack_bytes=packs.live_bytes,
         fetched_bytes=downloads.fetched_bytes,

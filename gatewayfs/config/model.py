@@ -117,6 +117,9 @@ class CacheOptions(Section):
     min_free_bytes: Size | None = Field(
         None, ge=0, description="What the file system shall keep free; by default 5 % of it, at most 10 GiB."
     )
+    dirty_max_bytes: Size | None = Field(
+        None, ge=8 << 20, description="What may wait to be uploaded; by default 80 % of cache.size."
+    )
     small_file_bytes: Size = Field(64 << 10, ge=0, le=1 << 20, description="Files up to this size live in packs.")
     # Half of it under way: six times what a line of 1 Gbit/s and 20 ms holds, for stores that take their time, and
     # 800 MB/s at 20 ms. More would be wasted when a reader stops, and keep others from the line longer.

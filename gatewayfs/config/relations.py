@@ -21,6 +21,12 @@ def relations(config: ShareConfig) -> Iterator[str]:
             f"upload.part_size is {size(upload.part_size_bytes)}, more than upload.memory "
             f"({size(upload.memory_bytes)}), so no part could ever be sent; make upload.memory the larger one"
         )
+    cache = config.cache
+    if cache.size_bytes is not None and (cache.dirty_max_bytes or 0) > cache.size_bytes:
+        yield (
+            f"cache.dirty_max is {size(cache.dirty_max_bytes or 0)}, more than cache.size ({size(cache.size_bytes)}); "
+            "make cache.size the larger one"
+        )
     if config.s3.connections <= upload.workers:
         yield (
             f"s3.connections is {config.s3.connections} and upload.workers {upload.workers}, so reads would wait for "

@@ -163,6 +163,8 @@ def build(
         )
     )
     late.uploader, late.filesystem = uploader, filesystem
+    cache.pressure.hurry = uploader.press
+    cache.pressure.upload_rate = uploader.rate_bytes_per_s
     return Parts(
         config=config,
         clock=clock,

@@ -1,8 +1,10 @@
 """What an administrator should know, one line each: what is wrong, and its cure (promise P8)."""
 
 from collections import Counter
+from collections.abc import Iterator
 from datetime import UTC, datetime
 
+from gatewayfs.cache.statistics import CacheStatistics
 from gatewayfs.events.settings import EventStatus
 from gatewayfs.meta.env import MetaStatistics
 from gatewayfs.refresh.settings import RefreshStatistics
@@ -12,11 +14,20 @@ FREE_BYTES_LOW = 256 << 20
 """Below this the next big write will be refused."""
 
 
+DIRTY_SHARE_HIGH = 0.9
+"""Writers are slowed to the rate of the uploads at about this."""
+
+
 def problems(
-    upload: UploadStatus, meta: MetaStatistics, refresh: RefreshStatistics, events: EventStatus, free_bytes: int
+    upload: UploadStatus,
+    meta: MetaStatistics,
+    refresh: RefreshStatistics,
+    events: EventStatus,
+    cache: CacheStatistics,
+    free_bytes: int,
 ) -> list[str]:
     """All of them, the most serious first; empty when all is well."""
-    found = []
+    found = list(_of_cache(cache))
     if meta.commit_error:
         found.append(f"records are not being committed: {meta.commit_error}; free space on the cache disk")
     if meta.failed_data_paths:
@@ -25,7 +36,7 @@ def problems(
         )
     if meta.recovery_log_stale:
         found.append(f"the recovery log is behind: {meta.recovery_log_stale}; it catches up when the disk writes again")
-    if free_bytes < FREE_BYTES_LOW:
+    if free_bytes < min(FREE_BYTES_LOW, cache.free_bytes_min or FREE_BYTES_LOW):
         found.append(f"the cache disk has only {free_bytes >> 20} MiB left; free space on it")
     if upload.unreachable is not None:
         found.append(
@@ -76,3 +87,19 @@ def event_problems(events: EventStatus) -> list[str]:
 
 def _when(time_ns: int) -> str:
     return datetime.fromtimestamp(time_ns / 1e9, UTC).isoformat(timespec="seconds")
+
+
+def _of_cache(cache: CacheStatistics) -> Iterator[str]:
+    if cache.refusing:
+        yield f"writes are refused (ENOSPC): {cache.refusing}; they go on by themselves when there is room"
+    if cache.dirty_bytes_max and cache.dirty_bytes > DIRTY_SHARE_HIGH * cache.dirty_bytes_max:
+        yield (
+            f"the cache is full of data that is not uploaded yet ({cache.dirty_bytes >> 20} of at most "
+            f"{cache.dirty_bytes_max >> 20} MiB): writers are slowed; cure what keeps uploads back, or raise "
+            "cache.dirty_max or cache.size"
+        )
+    if cache.full:
+        yield (
+            "the cache or its disk is full and nothing more can be evicted: reads go past the cache; raise cache.size, "
+            f"or free space on the disk (cache.min_free is {cache.free_bytes_min >> 20} MiB)"
+        )

@@ -89,7 +89,6 @@ class Service:
             "cache": {
                 "directory": str(config.cache.directory),
                 "free_bytes": disk.f_bavail * disk.f_frsize,
-                "dirty_bytes": meta.dirty_bytes,
                 **_plain(parts.cache.statistics()),
             },
             "upload": _plain(upload),
@@ -102,7 +101,9 @@ class Service:
             "throttle": parts.throttling.status(),
             "events": _plain(events),
             "metadata": {**_plain(meta), **_plain(refresh)},
-            "problems": problems(upload, meta, refresh, events, disk.f_bavail * disk.f_frsize),
+            "problems": problems(
+                upload, meta, refresh, events, parts.cache.statistics(), disk.f_bavail * disk.f_frsize
+            ),
         }
 
     async def statistics(self, _args: dict[str, Any], _progress: Tell) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 import os
 
-from gatewayfs.cache.evicting import Limits
+from gatewayfs.cache.limits import Limits
+from gatewayfs.cache.reserve import RESERVE_BYTES_MAX, RESERVE_SHARE
 from gatewayfs.config import ShareConfig
 from gatewayfs.s3.boto import StoreOptions
 from gatewayfs.s3.options import ObjectOptions
@@ -14,16 +15,22 @@ FREE_SHARE, FREE_BYTES_MAX = 0.05, 10 << 30
 """What stays free, when nobody says otherwise: file systems slow down when they are full, and the records must always
 have room; but 5 % of a large disk is more than that needs."""
 
+DIRTY_SHARE = 0.8
+"""Of the cache: the rest is for what uploads must fetch, and for readers."""
+
 
 def cache_limits(config: ShareConfig) -> Limits:
     """How much of the disk the cache may use; the disk answers what the configuration does not. Raises OSError."""
     options = config.cache
     disk = os.statvfs(options.directory)
     disk_bytes = disk.f_blocks * disk.f_frsize
-    size, free = options.size_bytes, options.min_free_bytes
+    free, dirty = options.min_free_bytes, options.dirty_max_bytes
+    size = int(disk_bytes * CACHE_SHARE) if options.size_bytes is None else options.size_bytes
     return Limits(
-        size_bytes=int(disk_bytes * CACHE_SHARE) if size is None else size,
+        size_bytes=size,
         free_bytes_min=min(int(disk_bytes * FREE_SHARE), FREE_BYTES_MAX) if free is None else free,
+        dirty_bytes_max=int(size * DIRTY_SHARE) if dirty is None else dirty,
+        reserve_bytes=min(int(disk_bytes * RESERVE_SHARE), RESERVE_BYTES_MAX),
     )
 
 

@@ -36,6 +36,7 @@ from gatewayfs.upload.plan import (
     Step,
     VisitChildren,
     WaitFor,
+    content_differs,
     next_step,
 )
 from gatewayfs.upload.sending import learn, send_content, send_small
@@ -77,7 +78,12 @@ class Stays:
     why: Aside
 
 
-Outcome = Done | Blocked | Later | Stays
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A file that is being written went up as it was at one moment; the next moment waits like a fresh change."""
+
+
+Outcome = Done | Blocked | Later | Stays | Sent
 
 
 class Reconciler:
@@ -214,6 +220,9 @@ class Reconciler:
                 await send_small(ctx, inode, step)
             case SendContent():
                 await send_content(ctx, inode.ino, step)
+                now = ctx.meta.inode(inode.ino)
+                if now is not None and now.remote != inode.remote and content_differs(now):
+                    return Sent() if ctx.cache.writer_count(inode.ino) else None
             case Copy():
                 await send_copy(ctx, inode, step)
             case WaitFor():  # handled before: the key it needs belongs to somebody else

@@ -9,6 +9,7 @@ Failures of one entry cost that entry time, never another one (``working.py``).
 """
 
 import logging
+from collections.abc import Iterable
 
 import trio
 from trio import TASK_STATUS_IGNORED, TaskStatus
@@ -89,6 +90,7 @@ class Uploader:
         gate.opened = lambda: self._wake.set()
         self._probing = False
         self._counters = Counters()
+        self.rate_bytes_per_s = lambda: self._counters.rate(clock.monotonic())
         self._budget = ByteBudget(settings.inflight_bytes_max)
         self._drains: list[Drain] = []
         self._loaded = trio.Event()
@@ -130,6 +132,13 @@ class Uploader:
         """An object was doomed: delete it when it has settled, unless somebody takes its key over."""
         self._schedule.notice(key, self._clock.monotonic())
         self._rouse()
+
+    def press(self, inos: Iterable[int]) -> None:
+        """The cache is filling up: these go up without settling."""
+        now_s = self._clock.monotonic()
+        for ino in inos:
+            self._schedule.hurry(ino, now_s)
+        self._wake.set()
 
     @property
     def capabilities(self) -> Capabilities:

@@ -25,7 +25,7 @@ from gatewayfs.s3.gate import NO_STORE, backoff_s
 from gatewayfs.upload.context import Context
 from gatewayfs.upload.draining import Drain
 from gatewayfs.upload.entries import Entry, Target
-from gatewayfs.upload.reconcile import Blocked, Done, Later, Outcome, Reconciler, Stays
+from gatewayfs.upload.reconcile import Blocked, Done, Later, Outcome, Reconciler, Sent, Stays
 from gatewayfs.upload.reporting import name_of
 from gatewayfs.upload.schedule import Schedule
 from gatewayfs.upload.status import ErrorNote, ParkedEntry
@@ -104,6 +104,9 @@ class Worker:
                 self._schedule.set_aside(entry, why)
             case Later(delay_s, settle):
                 self._schedule.later(entry, now_s, delay_s, settle=settle)
+            case Sent():
+                entry.forced = False
+                self._schedule.later(entry, now_s, 0.0, settle=True)
 
     def _unanswered(self, entry: Entry, problem: StoreError) -> None:
         now_s = self._ctx.clock.monotonic()

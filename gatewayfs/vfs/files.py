@@ -103,13 +103,14 @@ class Files:
         return data
 
     async def write(self, number: int, offset: int, data: bytes) -> int:
-        """Write all of ``data``; returns its length. Raises FileTooLarge, CacheDiskFull, BadHandle."""
+        """Write all of ``data``; returns its length. Raises FileTooLarge, NoSpace, CacheDiskFull, BadHandle."""
         handle = self._handle(number)
         if not handle.writable:
             raise BadHandle("not open for writing")
         while True:
             content = self._present(handle).content
             try:
+                await self._share.cache.pressure.admit(content, content.size if handle.append else offset, len(data))
                 await content.write(content.size if handle.append else offset, data)
                 return len(data)
             except Superseded:

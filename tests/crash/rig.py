@@ -14,7 +14,7 @@ import msgspec
 import trio
 
 from gatewayfs.cache.content import ContentCache
-from gatewayfs.cache.evicting import Limits as CacheLimits
+from gatewayfs.cache.limits import Limits as CacheLimits
 from gatewayfs.events.envelope import Origin
 from gatewayfs.events.events import Events
 from gatewayfs.events.file import FileTarget

@@ -16,7 +16,7 @@ from pathlib import Path
 import trio
 
 from gatewayfs.cache.content import ContentCache
-from gatewayfs.cache.evicting import Limits
+from gatewayfs.cache.limits import Limits
 from gatewayfs.cache.packs import ENTRY_HEADER_BYTES
 from gatewayfs.cache.room import Resident, chunk_sizes, key_of
 from gatewayfs.errors import StoreUnreachable

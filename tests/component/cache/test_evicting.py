@@ -7,13 +7,14 @@ import pytest
 import trio
 
 from gatewayfs.cache.content import ContentCache
-from gatewayfs.cache.evicting import Limits
 from gatewayfs.cache.eviction import Hold
 from gatewayfs.cache.fetch import FETCH_BYTES
+from gatewayfs.cache.limits import Limits
 from gatewayfs.meta.env import MetaStore
 from gatewayfs.meta.schema import Directory, Inode, Remote
 from gatewayfs.runtime.clock import ManualClock
 from gatewayfs.runtime.offload import InlineOffload
+from gatewayfs.s3.store import FileRange
 from tests.support.fakestore import FakeObjectStore
 
 SMALL = 10_000
@@ -24,8 +25,8 @@ SIZE = 8 << 20
 class Box:
     """A cache of ``size_bytes`` over a fake bucket; files are inodes 2, 3, ..."""
 
-    def __init__(self, directory, size_bytes=SIZE, free_bytes_min=0):
-        self.directory, self.limits = directory, Limits(size_bytes, free_bytes_min)
+    def __init__(self, directory, size_bytes=SIZE, free_bytes_min=0, limits=None):
+        self.directory, self.limits = directory, limits or Limits(size_bytes, free_bytes_min)
         self.store, self.clock = FakeObjectStore(), ManualClock()
         self.free = 1 << 40
         self.open()
@@ -263,6 +264,29 @@ async def test_what_an_open_file_has_in_the_bucket_may_leave_until_it_is_changed
     used = box.room.used_bytes
     await box.evictor.relieve()
     assert box.room.used_bytes == used, "once it is closed, only its upload tells what is clean"
+
+
+async def test_a_part_that_is_partly_evicted_and_partly_changed_is_sent_whole(box):
+    data = os.urandom(4 << 20)
+    box.put(2, dirty_since_ns=1)
+    content = box.cache.acquire(box.meta.require(2))
+    await content.write(0, data)
+    snapshot = await box.cache.snapshot(2, 2 << 20)
+    etag = box.store.foreign_put("f2", data)
+    inode = box.meta.require(2)
+    with box.meta.transaction() as tx:
+        tx.put(msgspec.structs.replace(inode, remote=Remote("f2", etag, len(data), 1, snapshot.revision, 1)))
+    await content.write(3 * CHUNK + 5, b"!")
+    box.evictor.limits = Limits(size_bytes=1)
+    await box.evictor.relieve()
+    assert not content.extents.covers(2 * CHUNK, 3 * CHUNK)
+    parts = (await box.cache.snapshot(2, 2 << 20)).parts
+    assert parts[0] is None, "all of it is in the bucket"
+    assert isinstance(parts[1], FileRange), "only a part of it is"
+    with open(parts[1].path, "rb") as file:
+        file.seek(parts[1].offset)
+        assert file.read(parts[1].length) == data[2 * CHUNK : 3 * CHUNK + 5] + b"!" + data[3 * CHUNK + 6 :]
+    box.cache.release(content)
 
 
 async def test_a_hole_costs_nothing(box):
