@@ -65,8 +65,9 @@ def _oldest_ns(meta: MetaStore, schedule: Schedule) -> int:
 def _parked(meta: MetaStore, schedule: Schedule) -> list[ParkedEntry]:
     """Inodes by their records; doomed keys, which have none, by their entries."""
     parked = [ParkedEntry(ino, name_of(meta, ino), why) for ino, why in meta.iter_parked()]
-    doomed = [entry for entry in schedule if entry.parked and isinstance(entry.target, str)]
-    return parked + [ParkedEntry(entry.target, str(entry.target), Parked(0, entry.error)) for entry in doomed]
+    # A doomed key that somebody took over since is nobody's work any more.
+    keys = [(e.target, e.error) for e in schedule if e.parked and isinstance(e.target, str) and meta.doomed(e.target)]
+    return parked + [ParkedEntry(key, key, Parked(0, why)) for key, why in keys]
 
 
 def name_of(meta: MetaStore, target: Target) -> str:

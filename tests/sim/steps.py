@@ -8,6 +8,7 @@ import trio
 from gatewayfs.errors import EntryExists, IsADirectory, StoreBusy, StoreUnreachable
 from gatewayfs.s3.attributes import PosixAttributes, encode
 from gatewayfs.s3.xattrs import xattrs_from_metadata
+from gatewayfs.types import ROOT_INO
 from gatewayfs.vfs.attributes import Changes
 from tests.sim.posixmodel import DIRECTORY, FIFO, FILE, SYMLINK, Node
 from tests.sim.program import CALLER, OpenHandle, Run
@@ -368,6 +369,22 @@ class StartDrain:
 
 
 @dataclass(frozen=True)
+class Hold:
+    """Somebody holds a name in the root back, or (0) lets everything go. Every drain lets go, too."""
+
+    number: int
+
+    async def do(self, run: Run) -> None:
+        meta, operator = run.world.meta, run.world.uploader.operator
+        children = meta.children(ROOT_INO)
+        if self.number and children:
+            child = meta.require(children[self.number % len(children)])
+            await operator.hold(child.name.decode(), child.ino)
+        else:
+            await operator.release("")
+
+
+@dataclass(frozen=True)
 class Restart:
     """The daemon stops and starts again, or dies and starts again."""
 
@@ -505,6 +522,7 @@ Step = (
     | Wait
     | Drain
     | StartDrain
+    | Hold
     | Restart
     | Evict
     | Disconnect

@@ -61,6 +61,7 @@ around = st.one_of(
     st.builds(steps.Wait, st.sampled_from([0.5, 3.0, 100.0])),
     st.builds(steps.Drain),
     st.builds(steps.StartDrain, turns),
+    st.builds(steps.Hold, numbers),
     st.builds(steps.Restart, st.booleans()),
     st.builds(steps.Evict, numbers, st.booleans()),
     st.builds(steps.Disconnect),

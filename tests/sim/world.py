@@ -255,8 +255,10 @@ class World:
         """Everything written so far is in the bucket; trouble is over by then."""
         self.reconnect()
         await self.fs.files.persist_all()
+        await self.uploader.operator.release("")
         with trio.fail_after(DRAIN_S_MAX):
             report = await self.uploader.drain()
+        assert report.held == 0
         assert report.left == (), f"parked: {report.left}"
 
     async def entries(self, ino: int) -> dict[bytes, Inode]:

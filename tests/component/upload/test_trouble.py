@@ -32,6 +32,56 @@ async def test_a_refused_upload_is_parked_with_its_reason_and_blocks_nobody(worl
     assert await world.read("secret") == b"s"
 
 
+async def test_several_parked_entries_block_nobody_and_every_byte_is_still_here(world):
+    for name in ("gone", "old", "away"):
+        await world.write(name, name.encode())
+    await world.drained()
+    refusals = {
+        "denied": StoreAccessDenied("no", code="AccessDenied"),
+        "long": StoreRefused("too long", code="KeyTooLongError"),
+        "old": ObjectArchived("in GLACIER", code="InvalidObjectState"),
+    }
+    for key, error in refusals.items():
+        world.store.fail("copy" if key == "old" else "put", error, key=key, times=FOREVER)
+    world.store.fail("delete", StoreAccessDenied("no deleting", code="AccessDenied"), key="gone", times=FOREVER)
+    world.store.fail("head", StoreAccessDenied("no looking"), key="gone", times=FOREVER)
+    await world.write("denied", b"d")
+    await world.write("long", b"l")
+    world.chmod("old", 0o600)
+    world.unlink("gone")
+    for round_ in range(2):
+        for number in range(50):
+            await world.put(f"f{number}", b"%d" % round_)
+        async with world.running() as uploader:
+            report = await uploader.drain()
+            assert {entry.key for entry in report.left} == {"denied", "long", "old", "gone"}
+            assert {entry.key for entry in uploader.status().parked} == {"denied", "long", "old", "gone"}
+        assert all(world.bucket.raw[f"f{number}"].data == b"%d" % round_ for number in range(50))
+        assert await world.read("denied") == b"d"
+        assert await world.read("long") == b"l"
+        world.crash()
+    world.store.heal()
+    await world.drained()
+    await world.check()
+
+
+async def test_a_name_whose_old_object_may_not_be_deleted_can_be_taken_by_another_file(world):
+    for name in ("gone", "other"):
+        await world.write(name, name.encode())
+    await world.drained()
+    for operation in ("delete", "head"):
+        world.store.fail(operation, StoreAccessDenied("no"), key="gone", times=FOREVER)
+    world.unlink("gone")
+    async with world.running() as uploader:
+        await uploader.drain()
+        assert [entry.key for entry in uploader.status().parked] == ["gone"]
+        world.rename("other", "gone")
+        await trio.sleep(10)
+        assert uploader.status().parked == (), "it is nobody's work any more"
+    assert world.bucket.raw["gone"].data == b"other"
+    await world.check()
+
+
 @pytest.mark.parametrize("how", ["retry", "a change", "time", "a restart"])
 async def test_a_parked_entry_goes_up_after(world, how):
     world.store.fail("put", StoreAccessDenied("no"), key="a")
