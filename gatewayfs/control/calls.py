@@ -142,7 +142,7 @@ class QueueArguments(TypedDict, total=False):
     after: list[Any] | None
     """As the page before said."""
     limit: int
-    """At most 10,000 come at a time."""
+    """At most 5,000 come at a time."""
 
 
 class QueueEntry(TypedDict, total=False):

@@ -4,7 +4,6 @@ There may be a million entries, and the loop that walks them also answers the fi
 slices. A path selects the entries named so or below it; "" selects all.
 """
 
-import heapq
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 
@@ -20,10 +19,10 @@ from gatewayfs.upload.reporting import size_of
 from gatewayfs.upload.schedule import Schedule
 from gatewayfs.upload.staying import Hold, is_below
 
-SLICE = 250
+SLICE = 100
 """Entries looked at between two breaths: a path costs some ten microseconds."""
 
-PAGE_MAX = 10_000
+PAGE_MAX = 5_000
 """Entries of one answer."""
 
 DOING = {
@@ -107,19 +106,26 @@ class Operator:
     async def entries(self, path: str, after: tuple[float, str] | None, limit: int) -> Page:
         """The oldest entries at and below ``path``, from behind ``after`` on."""
         limit = max(1, min(limit, PAGE_MAX))
+        begin, end = after or (float("-inf"), ""), (float("inf"), "")
         found: list[tuple[float, str, Entry]] = []
         async for entries in self._slices():
-            fresh = (
-                (entry.age_s, str(entry.target), entry)
-                for entry in entries
-                if (after is None or (entry.age_s, str(entry.target)) > after)
-                and waiting(self._ctx.meta, entry.target)
-                and self._selects(path, entry)
-            )
-            found = heapq.nsmallest(limit + 1, [*found, *fresh], key=lambda item: item[:2])
-        now_s = self._ctx.clock.monotonic()
-        listed = tuple(self._listed(entry, now_s) for _, _, entry in found[:limit])
-        return Page(listed, found[limit - 1][:2] if len(found) > limit else None)
+            for entry in entries:
+                if not begin[0] <= entry.age_s <= end[0]:
+                    continue
+                place = entry.age_s, str(entry.target)
+                if begin < place and waiting(self._ctx.meta, entry.target) and self._selects(path, entry):
+                    found.append((*place, entry))
+            if len(found) > 2 * limit:
+                # One more than asked for tells that there is more. What is younger than that need not be looked at.
+                found = sorted(found)[: limit + 1]
+                end = found[-1][:2]
+        found.sort()
+        listed: list[Listed] = []
+        for number, (_, _, entry) in enumerate(found[:limit], 1):
+            listed.append(self._listed(entry, self._ctx.clock.monotonic()))
+            if number % SLICE == 0:
+                await trio.lowlevel.checkpoint()
+        return Page(tuple(listed), found[limit - 1][:2] if len(found) > limit else None)
 
     # ------------------------------------------------------------------ walks
 

@@ -124,7 +124,7 @@ async def test_what_others_put_under_such_a_name_stays_in_the_bucket_and_edits_o
         assert (await uploader.drain()).complete
         assert world.bucket.raw["shared.tmp"].data == theirs
         assert uploader.status().excluded.files == 1
-        world.bucket.raw.pop("shared.tmp")
+        await world.bucket.delete("shared.tmp")
         assert await world.read("shared.tmp") == b"OURS" + theirs[4:], "it does not depend on their object any more"
 
 
