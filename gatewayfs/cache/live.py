@@ -220,8 +220,7 @@ class Content:
         if not self.changed:
             return
         async with at_once(self._mutex):
-            if not self._recorded():
-                self._record()
+            self._record()
 
     async def freeze(self) -> int:
         """Record the bytes as they are; the first change after this raises the revision first. Returns a serial number.
@@ -230,8 +229,7 @@ class Content:
         under a revision that the bucket is about to get without it.
         """
         async with at_once(self._mutex):
-            if not self._recorded():
-                self._record()
+            self._record()
             self.frozen = True
             self.lowest_change = UNCHANGED
             self.snapshots += 1
@@ -275,11 +273,10 @@ class Content:
             return self._parts.packs.path(placement.pack)
         return self._parts.folder.path(self.ino, placement.pack)
 
-    def _recorded(self) -> bool:
-        return not self.changed or self.stale
-
     def _record(self) -> None:
         """Rule 2, second half: the record names the bytes. Raises NoSpace, LocalError; then nothing happened."""
+        if not self.changed or self.stale:
+            return
         parts = self._parts
         inode = parts.meta.require(self.ino)
         placement = self._placed(inode)
@@ -389,16 +386,20 @@ class Content:
     async def _shrink_file(self, size: int) -> None:
         """Cut the tail off, after the record that does without it is on disk."""
         async with self.gate.hold(size, END_OF_FILE):
-            before = self.size, Extents(self.extents.flat), self.mtime_ns, self.changed
+            before = self.size, self.sparse, Extents(self.extents.flat), self.mtime_ns, self.changed
+            inode = self._parts.meta.require(self.ino)
             self.extents.truncate(size)
+            if not self.extents:  # the record lets go of the cache file, which is removed: the next bytes need another
+                self.sparse = SparseFile(self._parts.folder, self.ino)
             self._after_change(size, size)
             try:
-                if not self._recorded():
-                    self._record()
+                self._record()
                 await self._parts.meta.sync()
             except GatewayError:
-                self.size, self.sparse.extents, self.mtime_ns, self.changed = before
+                self.size, self.sparse, self.sparse.extents, self.mtime_ns, self.changed = before
                 raise
+            if self.sparse is not before[1]:
+                before[1].abandon(inode)
             failpoint(_BEFORE_CUT)
             if self.sparse.number:
                 self.sparse.cut_tail(size)
