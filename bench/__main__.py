@@ -15,12 +15,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bench import foreground, mounted, records, s3_client
+from bench import foreground, mounted, records, renames, s3_client
 
 BENCHMARKS: dict[str, Callable[[], dict[str, Any]]] = {
     "foreground": foreground.run,
     "mounted": mounted.run,
     "records": records.run,
+    "renames": renames.run,
     "s3_client": s3_client.run,
 }
 RESULTS = Path(__file__).parent / "results"

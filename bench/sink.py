@@ -49,7 +49,7 @@ class _Objects:
     def answer(self, method: str, target: str, headers: dict[str, str]) -> tuple[int, str, str]:
         """Status, etag ("" for none) and body."""
         key, _, query = target.partition("?")
-        if headers.keys() & _UNKNOWN:
+        if headers.keys() & _UNKNOWN or query.startswith("delete"):
             return 400, "", "<Error><Code>InvalidRequest</Code></Error>"
         if method == "PUT" and "uploadId" in query:
             return 200, self.number(), ""

@@ -12,7 +12,7 @@ from gatewayfs.s3.wrapping import StoreCall, StoreWrapper
 
 T = TypeVar("T")
 
-CHANGING = frozenset({"put", "copy", "delete", "complete_multipart"})
+CHANGING = frozenset({"put", "copy", "delete", "delete_many", "complete_multipart"})
 """Calls after which the key may hold another object; parts become visible with their completion only."""
 
 
@@ -32,4 +32,5 @@ class ObservedStore(StoreWrapper):
             return await perform()
         finally:
             if call.operation in CHANGING:
-                self._changed(call.key)
+                for key in call.keys or (call.key,):
+                    self._changed(key)

@@ -16,8 +16,8 @@ from typing import Protocol, TypeVar
 
 import trio
 
-from gatewayfs.errors import PreconditionFailed, StoreAccessDenied, StoreError
-from gatewayfs.s3.store import Capabilities, Condition, InlineBody, ObjectStore
+from gatewayfs.errors import BadResponse, PreconditionFailed, StoreAccessDenied, StoreError
+from gatewayfs.s3.store import Capabilities, Condition, Deletion, InlineBody, ObjectStore
 from gatewayfs.types import ETag, ObjectKey
 
 log = logging.getLogger(__name__)
@@ -104,6 +104,7 @@ class _Probe:
             copy_source_if_match=await self._copy_source_if_match(),
             copy_if_match=await self._copy_if_match(),
             delete_if_match=await self._delete_if_match(),
+            delete_many_if_match=await self._delete_many_if_match(),
             part_copy=(part_copy := await self._part_copy(None)) is _Answer.DONE,
             part_copy_source_if_match=part_copy is _Answer.DONE and await self._part_copy(WRONG) is _Answer.REFUSED,
             replace_keeps_tags=await self._replace_keeps_tags(),
@@ -171,6 +172,18 @@ class _Probe:
         wrong = await _ask(self.store.delete(self.other, condition=Condition(match=WRONG)))
         right = await _ask(self.store.delete(self.other, condition=Condition(match=etag)))
         return (wrong, right) == (_Answer.REFUSED, _Answer.DONE)
+
+    async def _delete_many_if_match(self) -> bool:
+        """A store that cannot delete many, not for us, or answers that nobody can read, gets single deletions."""
+        etag = (await self.store.put(self.other, SECOND, {})).etag
+        try:
+            wrong = await self.store.delete_many([Deletion(self.other, WRONG)])
+            right = await self.store.delete_many([Deletion(self.other, etag)])
+        except StoreError as error:
+            if error.transient and not isinstance(error, BadResponse):
+                raise
+            return False
+        return isinstance(wrong.get(self.other), PreconditionFailed) and not right
 
     async def _part_copy(self, source_etag: ETag | None) -> _Answer:
         upload_id = await self.store.create_multipart(self.other, {})

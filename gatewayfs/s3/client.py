@@ -9,12 +9,12 @@ What a request costs in CPU, and why it is built this way: docs/decisions/0001-s
 
 from collections.abc import Mapping
 
-from gatewayfs.errors import BadResponse, ObjectArchived, ObjectNotFound, RangeNotSatisfiable, StoreError
+from gatewayfs.errors import BadResponse, ObjectArchived, RangeNotSatisfiable
 from gatewayfs.s3 import xml
 from gatewayfs.s3.bodies import FileSink, Telling
 from gatewayfs.s3.checksums import Verifier, verifier_for
+from gatewayfs.s3.deleting import DeletingRequests
 from gatewayfs.s3.headers import content_length, content_range, object_headers, object_info, version_id
-from gatewayfs.s3.multipart import MultipartRequests
 from gatewayfs.s3.requests import LIST_KEYS_MAX, etag_of, nothing
 from gatewayfs.s3.store import (
     INLINE_BODY_BYTES_MAX,
@@ -32,8 +32,8 @@ from gatewayfs.s3.wire import Expect, Reply, Sink
 from gatewayfs.types import ETag, ObjectKey
 
 
-class HttpObjectStore(MultipartRequests):
-    """One bucket of an S3 server: reading, listing, single writes here, multipart uploads in the base class."""
+class HttpObjectStore(DeletingRequests):
+    """One bucket of an S3 server: reading, listing, single writes here; deletions and multipart uploads below."""
 
     @property
     def endpoint_url(self) -> str:
@@ -199,30 +199,6 @@ class HttpObjectStore(MultipartRequests):
     async def put_with(self, key: ObjectKey, data: bytes, headers: Mapping[str, str]) -> None:
         """Write a small object with just these headers: the probe's way to see what becomes of them."""
         await self._perform(Call("PutObject", "PUT", key, headers=dict(headers), body=data), nothing)
-
-    async def delete(self, key: ObjectKey, *, condition: Condition = UNCONDITIONAL) -> None:
-        conditions = self._condition(condition)
-        call = Call("DeleteObject", "DELETE", key, headers=conditions, replayable=not conditions)
-        try:
-            await self._perform(call, nothing)
-        except ObjectNotFound:
-            return
-
-    async def purge(self, key: ObjectKey) -> None:
-        """Delete every version and delete marker of ``key``; where versions cannot be listed, just the object."""
-        query = {"versions": "", "prefix": key, "encoding-type": "url"}
-        call = Call("ListObjectVersions", "GET", None, query=query, expect=Expect(LIST_BYTES_MAX))
-        try:
-            found = await self._perform(call, lambda reply: xml.parse_versions(reply.body))
-        except StoreError as error:
-            if error.transient:
-                raise
-            found = []
-        versions = [version for name, version in found if name == key and version != "null"]
-        for version in versions:
-            await self._perform(Call("DeleteObject", "DELETE", key, query={"versionId": version}), nothing)
-        if not versions:
-            await self.delete(key)
 
     # ----------------------------------------------------------------------- inside
 

@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from gatewayfs.errors import StoreError
 from gatewayfs.types import ETag, ObjectKey
 
 INLINE_BODY_BYTES_MAX = 1 << 20
@@ -24,6 +25,9 @@ PARTS_MAX = 10_000
 COPY_BYTES_MAX = 5 << 30
 PUT_BYTES_MAX = 5 << 30
 OBJECT_BYTES_MAX = 5 << 40
+DELETIONS_MAX = 1000
+"""Keys of one DeleteObjects request."""
+
 METADATA_BYTES_MAX = 2048
 ARCHIVE_CLASSES = frozenset({"GLACIER", "DEEP_ARCHIVE"})
 
@@ -151,6 +155,14 @@ UNCONDITIONAL = Condition()
 
 
 @dataclass(frozen=True, slots=True)
+class Deletion:
+    """One key of many to be deleted, if the object there still is ``match`` (None: whatever it is)."""
+
+    key: ObjectKey
+    match: ETag | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Part:
     """One uploaded part, as CompleteMultipartUpload wants it."""
 
@@ -177,6 +189,8 @@ class Capabilities:
     copy_source_if_match: bool = True
     copy_if_match: bool = False
     delete_if_match: bool = False
+    delete_many_if_match: bool = False
+    """DeleteObjects compares the etag of each key; where it does not, objects are deleted one by one."""
     part_copy: bool = True
     part_copy_source_if_match: bool = True
     """Ceph 20 checks the source's etag when it copies an object and not when it copies a part."""
@@ -259,6 +273,14 @@ class ObjectStore(Protocol):
 
     async def delete(self, key: ObjectKey, *, condition: Condition = UNCONDITIONAL) -> None:
         """Deleting what is not there succeeds."""
+        ...
+
+    async def delete_many(self, deletions: Sequence[Deletion]) -> Mapping[ObjectKey, StoreError]:
+        """Delete up to ``DELETIONS_MAX`` objects, each key once, in one request.
+
+        Returns the error of each key that was not deleted: PreconditionFailed where another object lies there (on
+        stores that compare etags), StoreAccessDenied ... Raises when the request failed as a whole.
+        """
         ...
 
     async def list_page(

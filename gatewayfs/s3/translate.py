@@ -124,6 +124,12 @@ def error_of(attempt: Attempt, reply: Reply) -> StoreError:
     return _build(kind, attempt, text, code, reply.status)
 
 
+def error_of_key(attempt: Attempt, code: str, message: str) -> StoreError:
+    """Return the exception for one key of a request for many, all of whose status is 200."""
+    text = ": ".join(filter(None, (code or "refused without a reason", _one_line(message))))
+    return _build(_BY_CODE.get(code, StoreRefused), attempt, text, code, 200)
+
+
 def not_s3(attempt: Attempt, what: str, status: int = 0) -> BadResponse:
     """Return the exception for an answer that does not look like S3's."""
     text = f"{what}; is something else answering in the store's place?"

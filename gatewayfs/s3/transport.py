@@ -18,7 +18,7 @@ from gatewayfs.s3.http import ConnectionPool, Endpoint, HttpRequest
 from gatewayfs.s3.options import ObjectOptions
 from gatewayfs.s3.signing import Credentials, sign
 from gatewayfs.s3.store import Body
-from gatewayfs.s3.translate import Attempt, error_of, in_place, is_web_page, not_s3
+from gatewayfs.s3.translate import Attempt, error_of, error_of_key, in_place, is_web_page, not_s3
 from gatewayfs.s3.wire import Deadline, Expect, Interruption, Reply
 from gatewayfs.s3.xml import NotXml, is_error
 
@@ -130,6 +130,10 @@ class Transport:
             raise not_s3(attempt, str(error)) from error
         except StoreError as error:
             raise in_place(error, attempt) from error
+
+    def error_of_key(self, call: Call, key: str, code: str, message: str) -> StoreError:
+        """Return what an answer says of one key of a call for many."""
+        return error_of_key(Attempt(call.operation, self.where, self._region, key), code, message)
 
     def close(self) -> None:
         """Close the kept connections."""

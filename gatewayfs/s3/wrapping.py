@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
+from gatewayfs.errors import StoreError
 from gatewayfs.s3.store import (
     UNCONDITIONAL,
     Body,
     Condition,
+    Deletion,
     ListPage,
     ObjectHeaders,
     ObjectInfo,
@@ -31,8 +33,9 @@ T = TypeVar("T")
 class StoreCall:
     """One call of the protocol.
 
-    ``operation`` is the method's name, ``key`` its key or prefix. ``repeatable``: performing it twice leaves the bucket
-    as performing it once does, and answers the same. ``bytes_up`` and ``bytes_down`` are the bodies' sizes.
+    ``operation`` is the method's name, ``key`` its key or prefix, ``keys`` all of them where there are many.
+    ``repeatable``: performing it twice leaves the bucket as performing it once does, and answers the same.
+    ``bytes_up`` and ``bytes_down`` are the bodies' sizes.
     """
 
     operation: str
@@ -40,6 +43,7 @@ class StoreCall:
     repeatable: bool = True
     bytes_up: int = 0
     bytes_down: int = 0
+    keys: tuple[str, ...] = ()
 
 
 class StoreWrapper:
@@ -139,6 +143,13 @@ class StoreWrapper:
     async def delete(self, key: ObjectKey, *, condition: Condition = UNCONDITIONAL) -> None:
         call = StoreCall("delete", key, condition == UNCONDITIONAL)
         await self.around(call, partial(self.inner.delete, key, condition=condition))
+
+    async def delete_many(self, deletions: Sequence[Deletion]) -> Mapping[ObjectKey, StoreError]:
+        # With its etag, an object goes only once, and what somebody puts in its place stays.
+        repeatable = all(deletion.match is not None for deletion in deletions)
+        keys = tuple(deletion.key for deletion in deletions)
+        call = StoreCall("delete_many", keys[0], repeatable, keys=keys)
+        return await self.around(call, partial(self.inner.delete_many, deletions))
 
     async def create_multipart(
         self, key: ObjectKey, metadata: Mapping[str, str], headers: ObjectHeaders = ObjectHeaders()

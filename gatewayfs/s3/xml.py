@@ -11,11 +11,13 @@ from urllib.parse import quote, unquote_plus, urlencode
 from xml.etree import ElementTree
 from xml.sax.saxutils import escape
 
-from gatewayfs.s3.store import ListedObject, ListPage, Part, PendingUpload
+from gatewayfs.s3.store import Deletion, ListedObject, ListPage, Part, PendingUpload
 from gatewayfs.types import ETag, ObjectKey
 
 NS_PER_S = 1_000_000_000
 _UNHOLDABLE = re.compile(rb"&#(?:x[0-9a-fA-F]{1,6}|[0-9]{1,7});|[\x00-\x08\x0b\x0c\x0e-\x1f]")
+_ERROR = re.compile(rb"\s*(?:<\?xml[^>]*\?>\s*)*<Error[\s>]")
+_UNWRITABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 _GRANTEES = (("ID", "id"), ("URI", "uri"), ("EmailAddress", "emailAddress"))
 _GRANTEE_NAME = re.compile(r"[ !#-~]+")
 _PERMISSIONS = frozenset({"full-control", "read", "read-acp", "write-acp"})
@@ -38,7 +40,8 @@ def parse_error(body: bytes) -> tuple[str, str, str]:
 
 def is_error(body: bytes) -> bool:
     """Tell whether a success's body is an Error document after all."""
-    return b"<Error>" in body[:1024] or b"<Error " in body[:1024]
+    # Not just somewhere: a DeleteResult has an Error element for each key that could not be deleted.
+    return _ERROR.match(body[:1024]) is not None
 
 
 def parse_list(body: bytes) -> ListPage:
@@ -148,6 +151,28 @@ def completion_document(parts: Sequence[Part]) -> bytes:
         for part in parts
     )
     return f'<CompleteMultipartUpload xmlns="{_NAMESPACE}">{rows}</CompleteMultipartUpload>'.encode()
+
+
+def writable(key: str) -> bool:
+    """Whether XML can hold the key, and every parser gives it back unchanged (a carriage return would not stay)."""
+    return _UNWRITABLE.search(key) is None
+
+
+def deletion_document(deletions: Sequence[Deletion]) -> bytes:
+    """Return the body of a DeleteObjects request; every key must be ``writable``."""
+    rows = "".join(
+        f"<Object><Key>{escape(deletion.key)}</Key>"
+        + (f"<ETag>{escape(deletion.match)}</ETag>" if deletion.match is not None else "")
+        + "</Object>"
+        for deletion in deletions
+    )
+    return f'<Delete xmlns="{_NAMESPACE}">{rows}<Quiet>true</Quiet></Delete>'.encode()
+
+
+def parse_deletions(body: bytes) -> list[tuple[str, str, str]]:
+    """Return (key, code, message) of each key a DeleteObjects request could not delete."""
+    root = _document(body, "DeleteResult")
+    return [(_required(item, "Key"), _text(item, "Code"), _text(item, "Message")) for item in _children(root, "Error")]
 
 
 def parse_timestamp(text: str) -> int:

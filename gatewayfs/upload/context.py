@@ -28,6 +28,7 @@ from gatewayfs.runtime.clock import Clock
 from gatewayfs.s3.gate import Gate
 from gatewayfs.s3.store import Capabilities, ObjectInfo, ObjectStore
 from gatewayfs.types import ObjectKey
+from gatewayfs.upload.deletions import Deletions
 from gatewayfs.upload.entries import Target
 from gatewayfs.upload.settings import UploadHooks, UploadSettings
 from gatewayfs.upload.status import Counters
@@ -135,6 +136,7 @@ class Context:
     hooks: UploadHooks
     capabilities: Capabilities
     keys: KeyLocks
+    deletions: Deletions
     budget: ByteBudget
     gate: Gate
     counters: Counters

@@ -2,7 +2,8 @@
 
     somebody at the key's path will put there     wait: that write takes the key over and the entry is dropped
     the bucket holds another etag                 somebody else's work: it stays, the entry is dropped
-    otherwise                                     DELETE, conditional where the store can, else after a look
+    otherwise                                     DELETE, conditional where the store can, else after a look; together
+                                                  with others (deletions.py) where it compares the etag of each
 
 Before a request destroys the only object that holds some bytes, the records that made it superfluous are synced: after
 power loss they must not describe a world in which that object is still needed.
@@ -13,7 +14,8 @@ import logging
 from gatewayfs.errors import ConcurrentRequest, ObjectNotFound, PreconditionFailed
 from gatewayfs.meta.schema import Doomed
 from gatewayfs.runtime.failpoints import failpoint, register
-from gatewayfs.s3.store import UNCONDITIONAL, Condition
+from gatewayfs.s3.store import UNCONDITIONAL, Condition, Deletion
+from gatewayfs.s3.xml import writable
 from gatewayfs.types import ETag, ObjectKey
 from gatewayfs.upload import records
 from gatewayfs.upload.context import Context
@@ -67,10 +69,19 @@ def _tell_kept(ctx: Context, doomed: Doomed) -> None:
             ctx.hooks.news.conflicted(tx, doomed.key, "keep-theirs", kept_by="bucket")
 
 
+def batched(ctx: Context, key: str) -> bool:
+    """Whether the object at ``key`` is deleted together with others: only where the store compares each key's etag."""
+    doomed = ctx.meta.doomed(key)
+    return ctx.capabilities.delete_many_if_match and doomed is not None and doomed.etag != "" and writable(key)
+
+
 async def _delete(ctx: Context, doomed: Doomed) -> None:
-    condition = Condition(match=ETag(doomed.etag))
-    honoured = ctx.capabilities.delete_if_match
-    sent = await guarded(ctx, doomed.key, condition, honoured=honoured)
-    failpoint(_DELETE_BEFORE)
-    await ctx.call(ctx.store.delete(ObjectKey(doomed.key), condition=UNCONDITIONAL if sent.absent else sent))
+    key, etag = ObjectKey(doomed.key), ETag(doomed.etag)
+    if batched(ctx, key):
+        failpoint(_DELETE_BEFORE)
+        await ctx.deletions.delete(Deletion(key, etag))
+    else:
+        sent = await guarded(ctx, key, Condition(match=etag), honoured=ctx.capabilities.delete_if_match)
+        failpoint(_DELETE_BEFORE)
+        await ctx.call(ctx.store.delete(key, condition=UNCONDITIONAL if sent.absent else sent))
     failpoint(_DELETE_AFTER)

@@ -40,6 +40,8 @@ class Lane(IntEnum):
     """Several parts: seconds to minutes."""
     HUGE = 2
     """Hours, perhaps: several of these must not hold up what takes minutes."""
+    DELETED = 3
+    """Objects to be deleted, where one request can delete many: each worker only waits for its share of an answer."""
 
 
 @dataclass(slots=True, eq=False)

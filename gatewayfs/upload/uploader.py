@@ -15,16 +15,15 @@ import trio
 from trio import TASK_STATUS_IGNORED, TaskStatus
 
 from gatewayfs.cache.content import ContentCache
-from gatewayfs.errors import (
-    StoreError,
-    StoreUnreachable,
-)
+from gatewayfs.errors import StoreError, StoreUnreachable
 from gatewayfs.meta.env import MetaStore
 from gatewayfs.runtime.clock import Clock
 from gatewayfs.runtime.randomness import Randomness
 from gatewayfs.s3.gate import NO_STORE, Gate, probe
-from gatewayfs.s3.store import COPY_BYTES_MAX, Capabilities, ObjectStore
+from gatewayfs.s3.store import COPY_BYTES_MAX, DELETIONS_MAX, Capabilities, ObjectStore
 from gatewayfs.upload.context import ByteBudget, Context, KeyLocks
+from gatewayfs.upload.deleting import batched
+from gatewayfs.upload.deletions import Deletions
 from gatewayfs.upload.draining import Drain
 from gatewayfs.upload.entries import Aside, Entry, Lane, Target
 from gatewayfs.upload.operator import Operator
@@ -33,12 +32,7 @@ from gatewayfs.upload.reconcile import Reconciler
 from gatewayfs.upload.reporting import progress_of, report, size_of
 from gatewayfs.upload.schedule import Schedule
 from gatewayfs.upload.settings import UploadHooks, UploadSettings
-from gatewayfs.upload.status import (
-    Counters,
-    DrainReport,
-    Progress,
-    UploadStatus,
-)
+from gatewayfs.upload.status import Counters, DrainReport, Progress, UploadStatus
 from gatewayfs.upload.staying import Excludes, Staying
 from gatewayfs.upload.working import Worker
 
@@ -79,6 +73,7 @@ class Uploader:
                 Lane.SMALL: settings.workers,
                 Lane.BIG: settings.big_workers,
                 Lane.HUGE: settings.huge_workers,
+                Lane.DELETED: DELETIONS_MAX,
             },
             lane_of=self._lane_of,
             is_open=lambda target: isinstance(target, int) and cache.writer_count(target) > 0,
@@ -96,6 +91,7 @@ class Uploader:
         self._loaded = trio.Event()
         self._wake = trio.Event()
         self._sleeps_until_s = 0.0
+        self._deletions = Deletions(lambda batch: self._context.call(store.delete_many(batch)))
         self._context = Context(
             meta=meta,
             store=store,
@@ -105,6 +101,7 @@ class Uploader:
             hooks=hooks,
             capabilities=capabilities,
             keys=KeyLocks(self._freed),
+            deletions=self._deletions,
             budget=self._budget,
             gate=self._gate,
             counters=self._counters,
@@ -157,6 +154,7 @@ class Uploader:
         self._loaded.set()
         task_status.started()
         async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._deletions.run)
             while True:
                 wait_s = self._dispatch(nursery)
                 with trio.move_on_after(wait_s):
@@ -259,7 +257,9 @@ class Uploader:
     # ------------------------------------------------------------------ inside
 
     def _lane_of(self, target: Target) -> Lane:
-        inode = self._meta.inode(target) if isinstance(target, int) else None
+        if isinstance(target, str):
+            return Lane.DELETED if batched(self._context, target) else Lane.SMALL
+        inode = self._meta.inode(target)
         if inode is None or not inode.is_regular:
             return Lane.SMALL
         if content_differs(inode):

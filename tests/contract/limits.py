@@ -27,6 +27,9 @@ LIMITS: tuple[Limit, ...] = (
         "ignores copy-source If-Match",
         ("test_copy_checks_the_sources_etag", "test_copying_a_part_checks_the_sources_etag"),
     ),
+    Limit(
+        "moto", "ignores the etags of DeleteObjects", ("test_of_many_only_those_are_deleted_that_are_what_was_seen",)
+    ),
     Limit("moto", "ignores If-None-Match on copies", ("test_copy_if_absent_never_replaces",)),
     Limit(
         "moto",

@@ -7,7 +7,7 @@ from gatewayfs.s3.store import Capabilities
 from tests.contract.conftest import Foreigner
 
 EXPECTED = {
-    "fake": Capabilities(copy_if_match=True, delete_if_match=True, probed=True),
+    "fake": Capabilities(copy_if_match=True, delete_if_match=True, delete_many_if_match=True, probed=True),
     "moto": Capabilities(
         complete_if_match=False,
         copy_source_if_match=False,
@@ -17,7 +17,12 @@ EXPECTED = {
         probed=True,
     ),
     "server": Capabilities(
-        part_copy_source_if_match=False, delete_if_match=True, replace_keeps_tags=False, acls=True, probed=True
+        part_copy_source_if_match=False,
+        delete_if_match=True,
+        delete_many_if_match=True,
+        replace_keeps_tags=False,
+        acls=True,
+        probed=True,
     ),
 }
 

@@ -9,7 +9,7 @@ import xxhash
 from gatewayfs.errors import BodyChanged, ConcurrentRequest, ObjectNotFound, PreconditionFailed, StoreRefused
 from gatewayfs.s3.attributes import metadata_size_bytes
 from gatewayfs.s3.capabilities import ProbedStore, probe
-from gatewayfs.s3.store import Condition, FileRange, InlineBody, ObjectHeaders, ObjectStore
+from gatewayfs.s3.store import Condition, Deletion, FileRange, InlineBody, ObjectHeaders, ObjectStore
 from gatewayfs.types import ETag, ObjectKey
 from tests.contract.conftest import Foreigner
 
@@ -199,6 +199,21 @@ async def test_delete_if_match_removes_only_what_was_seen(store: ObjectStore) ->
     await store.delete(KEY, condition=Condition(match=put.etag))
     with pytest.raises(ObjectNotFound):
         await store.head(KEY)
+
+
+async def test_many_are_deleted_in_one_request_and_what_is_gone_already_does_no_harm(store: ObjectStore) -> None:
+    keys = [ObjectKey(f"many/{number} <&> ä") for number in range(30)]
+    etags = [(await store.put(key, InlineBody(key.encode()), {})).etag for key in keys]
+    gone = Deletion(ObjectKey("many/never there"), WRONG)
+    assert not await store.delete_many([*map(Deletion, keys, etags), gone])
+    assert not (await store.list_page("many/", delimiter=False)).objects
+
+
+async def test_of_many_only_those_are_deleted_that_are_what_was_seen(store: ObjectStore) -> None:
+    put = [(await store.put(key, InlineBody(b"data"), {})).etag for key in (KEY, OTHER)]
+    refused = await store.delete_many([Deletion(KEY, WRONG), Deletion(OTHER, put[1])])
+    assert [(key, type(error)) for key, error in refused.items()] == [(KEY, PreconditionFailed)]
+    assert [found.key for found in (await store.list_page("", delimiter=False)).objects] == [KEY]
 
 
 # --------------------------------------------------------------------------- versions

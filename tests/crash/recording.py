@@ -26,6 +26,7 @@ CHANGES = (
     "put",
     "copy",
     "delete",
+    "delete_many",
     "create_multipart",
     "upload_part",
     "copy_part",

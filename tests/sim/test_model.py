@@ -29,7 +29,9 @@ offsets = st.sampled_from([0, 1, SMALL_FILE_BYTES - 1, SMALL_FILE_BYTES, PART_BY
 lengths = st.sampled_from([1, 10, SMALL_FILE_BYTES, SMALL_FILE_BYTES + 1, 2 * PART_BYTES + 7])
 sizes = st.sampled_from([0, 1, 40, SMALL_FILE_BYTES, SMALL_FILE_BYTES + 1, 2 * PART_BYTES, 1000])
 turns = st.integers(1, 30)
-operations = st.sampled_from(["put", "copy", "delete", "create_multipart", "upload_part", "complete_multipart", "head"])
+operations = st.sampled_from(
+    ["put", "copy", "delete", "delete_many", "create_multipart", "upload_part", "complete_multipart", "head"]
+)
 
 posix = st.one_of(
     st.builds(steps.Create, numbers, names, slots, st.booleans(), st.booleans()),

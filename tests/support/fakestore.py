@@ -27,6 +27,7 @@ from gatewayfs.errors import (
     ObjectNotFound,
     PreconditionFailed,
     RangeNotSatisfiable,
+    StoreError,
     StoreRefused,
     UploadNotFound,
 )
@@ -43,6 +44,7 @@ from gatewayfs.s3.store import (
     Body,
     Capabilities,
     Condition,
+    Deletion,
     Heritage,
     InlineBody,
     ListedObject,
@@ -60,7 +62,7 @@ ARCHIVE_CLASSES = frozenset({"GLACIER", "DEEP_ARCHIVE"})
 FAKE_EPOCH_NS = 1_750_000_000_000_000_000
 NS_PER_S = 1_000_000_000
 
-EVERYTHING = Capabilities(copy_if_match=True, delete_if_match=True, probed=True)
+EVERYTHING = Capabilities(copy_if_match=True, delete_if_match=True, delete_many_if_match=True, probed=True)
 """A store that honours every condition there is."""
 
 
@@ -324,6 +326,18 @@ class FakeObjectStore:
         if self._is_there(key):
             self._check(condition, key, "DeleteObject", self.honours.delete_if_match, False)
         self._remove(key)
+
+    async def delete_many(self, deletions: Sequence[Deletion]) -> dict[ObjectKey, StoreError]:
+        await self._begin("delete_many", deletions[0].key)
+        refused: dict[ObjectKey, StoreError] = {}
+        for deletion in deletions:
+            honoured = deletion.match is not None and self.honours.delete_many_if_match
+            there = self._is_there(deletion.key)
+            if honoured and there and not self._matches(self._latest(deletion.key), deletion.match):
+                refused[deletion.key] = _precondition_failed("DeleteObjects", deletion.key)
+            else:
+                self._remove(deletion.key)
+        return refused
 
     async def purge(self, key: ObjectKey) -> None:
         await self._begin("purge", key)

@@ -17,6 +17,7 @@ SLACK_LINES = 20
 LONG_FILES: dict[str, int] = {
     "gatewayfs/cache/live.py": 432,
     "gatewayfs/upload/schedule.py": 352,
+    "gatewayfs/s3/store.py": 322,
 }
 
 # What only runtime/ may use (it hands clock, randomness and disk to everybody else), with what to use instead.

@@ -23,7 +23,7 @@ from gatewayfs.errors import (
     UploadNotFound,
 )
 from gatewayfs.s3.client import HttpObjectStore
-from gatewayfs.s3.store import Condition, FileRange, InlineBody, Part
+from gatewayfs.s3.store import Condition, Deletion, FileRange, InlineBody, Part
 from gatewayfs.types import ETag, ObjectKey
 from tests.component.s3.conftest import SECRET, client_of
 from tests.support import badserver
@@ -44,6 +44,7 @@ OPERATIONS: dict[str, Operation] = {
     "conditional put": lambda store: store.put(KEY, InlineBody(b"data"), {}, condition=Condition(absent=True)),
     "copy": lambda store: store.copy(KEY, ObjectKey("b"), source_etag=None),
     "delete": lambda store: store.delete(KEY),
+    "delete many": lambda store: store.delete_many([Deletion(KEY, ETAG)]),
     "create": lambda store: store.create_multipart(KEY, {}),
     "part": lambda store: store.upload_part(KEY, "id", 1, InlineBody(b"data")),
     "complete": lambda store: store.complete_multipart(KEY, "id", [Part(1, ETAG)]),

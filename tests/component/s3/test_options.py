@@ -15,7 +15,7 @@ from gatewayfs.s3.http import Endpoint
 from gatewayfs.s3.options import ObjectOptions
 from gatewayfs.s3.requests import Connection
 from gatewayfs.s3.signing import Credentials
-from gatewayfs.s3.store import FileRange, Heritage, InlineBody, ObjectHeaders, Part
+from gatewayfs.s3.store import Deletion, FileRange, Heritage, InlineBody, ObjectHeaders, Part
 from gatewayfs.types import ETag, ObjectKey
 from tests.component.s3.conftest import QUICK
 from tests.support.badserver import BadServer, reply
@@ -64,6 +64,7 @@ CASES: dict[str, tuple[Operation, Callable[..., bool], dict[str, str]]] = {
     "head": (lambda store: store.head(KEY), HEAD, {}),
     "list": (lambda store: store.list_page("", delimiter=True), LISTED, {}),
     "delete": (lambda store: store.delete(KEY), reply(204), {}),
+    "delete many": (lambda store: store.delete_many([Deletion(KEY)]), reply(200, b"<DeleteResult/>"), {}),
     "put": (lambda store: store.put(KEY, BODY, {}), WRITTEN, PLACED | TAGGED | CRC_OF_DATA),
     "copy": (lambda store: store.copy(KEY, ObjectKey("b"), source_etag=None), COPIED, PLACED | FROM),
     "create": (lambda store: store.create_multipart(KEY, {}), CREATED, PLACED | TAGGED | UPLOAD_CRC),

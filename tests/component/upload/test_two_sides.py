@@ -43,7 +43,7 @@ faults = st.one_of(
     st.tuples(st.just("crash")),
     st.tuples(
         st.just("fault"),
-        st.sampled_from(["any", "put", "copy", "delete", "head", "complete_multipart"]),
+        st.sampled_from(["any", "put", "copy", "delete", "delete_many", "head", "complete_multipart"]),
         st.booleans(),
         st.integers(0, 3),
         st.booleans(),

@@ -4,7 +4,7 @@ from dataclasses import fields, replace
 
 import pytest
 
-from gatewayfs.errors import StoreAccessDenied, StoreError, StoreUnreachable
+from gatewayfs.errors import BadResponse, StoreAccessDenied, StoreError, StoreRefused, StoreUnreachable
 from gatewayfs.s3.capabilities import probe
 from gatewayfs.s3.store import Capabilities
 from gatewayfs.types import ObjectKey
@@ -57,6 +57,12 @@ async def test_what_may_not_be_deleted_is_left_with_a_warning(caplog: pytest.Log
     assert found.probed
     assert not found.delete_if_match
     assert "scratch" in caplog.text
+
+
+@pytest.mark.parametrize("error", [BadResponse("a web page"), StoreRefused("no"), StoreAccessDenied("no")], ids=repr)
+async def test_a_store_that_deletes_many_in_no_readable_way_gets_single_deletions(error: StoreError) -> None:
+    found = await probe(Denying(error, "delete_many"), "", "abc")
+    assert found == replace(EVERYTHING, delete_many_if_match=False)
 
 
 @pytest.mark.parametrize("operation", ["put", "head", "copy", "create_multipart", "complete_multipart", "copy_part"])

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from gatewayfs.errors import BadResponse, StoreRefused
 from gatewayfs.s3 import xml
 from gatewayfs.s3.headers import condition_headers, object_headers, object_info, parse_http_date
-from gatewayfs.s3.store import Condition, ObjectHeaders, Part
+from gatewayfs.s3.store import Condition, Deletion, ObjectHeaders, Part
 from gatewayfs.s3.wire import Reply
 from gatewayfs.s3.xml import NotXml, parse_grants
 from gatewayfs.types import ETag, ObjectKey
@@ -45,7 +45,8 @@ def test_a_listing_with_a_broken_number_is_not_accepted(spoiled: str) -> None:
 
 @given(st.binary(max_size=300))
 def test_garbage_is_not_xml(garbage: bytes) -> None:
-    for parse in (xml.parse_list, xml.parse_upload_id, xml.parse_parts, xml.parse_uploads, xml.parse_versions):
+    parsers = (xml.parse_list, xml.parse_upload_id, xml.parse_parts, xml.parse_uploads, xml.parse_versions)
+    for parse in (*parsers, xml.parse_deletions):
         with pytest.raises(NotXml):
             parse(garbage)
 
@@ -56,6 +57,30 @@ def test_the_completion_names_every_part() -> None:
         b"<Part><PartNumber>1</PartNumber><ETag>&quot;a&quot;</ETag></Part>"
         b"<Part><PartNumber>2</PartNumber><ETag>&quot;b&amp;&lt;&quot;</ETag></Part></CompleteMultipartUpload>"
     )
+
+
+def test_a_request_for_many_deletions_names_each_key_with_its_etag() -> None:
+    document = xml.deletion_document([Deletion(ObjectKey("a<&"), ETag("e")), Deletion(ObjectKey("b"))])
+    assert document.endswith(
+        b"<Object><Key>a&lt;&amp;</Key><ETag>e</ETag></Object><Object><Key>b</Key></Object><Quiet>true</Quiet></Delete>"
+    )
+
+
+def test_the_answer_to_many_deletions_is_no_error_though_it_names_some() -> None:
+    body = (
+        b'<?xml version="1.0" encoding="UTF-8"?>\n<DeleteResult><Deleted><Key>x</Key></Deleted>'
+        b"<Error><Key>a</Key><Code>AccessDenied</Code><Message>no</Message></Error></DeleteResult>"
+    )
+    assert not xml.is_error(body)
+    assert xml.parse_deletions(body) == [("a", "AccessDenied", "no")]
+    for error in (b"<Error><Code>x</Code></Error>", b'  <?xml version="1.0"?>\n \n<Error xmlns="x"/>'):
+        assert xml.is_error(error)
+
+
+@pytest.mark.parametrize("key", ["a\rb", "a\nb", "\x00", "a\x7f", "\ufffe", "\x85"])
+def test_keys_that_xml_would_change_are_known(key: str) -> None:
+    assert not xml.writable(key)
+    assert xml.writable("dir/ä € 😀 <&> \"'")
 
 
 def test_tags_become_the_form_their_header_takes() -> None:

@@ -22,7 +22,7 @@ def schedule(**changes):
     arguments = {
         "settle_s": 2.0,
         "settle_max_s": 60.0,
-        "workers": {Lane.SMALL: 2, Lane.BIG: 1, Lane.HUGE: 1},
+        "workers": {Lane.SMALL: 2, Lane.BIG: 1, Lane.HUGE: 1, Lane.DELETED: 3},
         "lane_of": lane_of,
         "is_open": lambda target: False,
     }
