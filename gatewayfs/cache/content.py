@@ -220,10 +220,10 @@ class ContentCache:
             if not content.resident:
                 content.declare_complete()
 
-    async def snapshot(self, ino: int, part_bytes: int) -> Snapshot:
-        """The bytes of a file as they are now, cut into parts of ``part_bytes``; see ``cache.snapshot.take``."""
+    async def snapshot(self, ino: int, cell_bytes: int, before: Snapshot | None = None) -> Snapshot:
+        """The bytes of a file as they are now, with a fingerprint per ``cell_bytes``; see ``cache.snapshot.take``."""
         with self.using(self._meta.require(ino)) as content:
-            return await take(content, self._meta, self._offload, part_bytes, self._fetcher.fetch_all)
+            return await take(content, self._meta, self._offload, cell_bytes, before)
 
     def still(self, ino: int, snapshot: Snapshot) -> bool:
         """True while no byte of the snapshot changed: appending beyond its end does no harm."""

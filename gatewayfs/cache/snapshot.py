@@ -1,25 +1,29 @@
 """The bytes of a file at one moment, as an upload sends them.
 
-A snapshot copies nothing: a pack entry never changes, and of a sparse file it describes ranges with their fingerprints.
+A snapshot copies nothing: of a small file it holds the bytes, of a sparse file the fingerprint of each cell
+(runtime/fingerprints.py), and it describes ranges as bodies that the store reads and checks when it sends them.
 From then on the first change of any byte raises the inode's content revision in the journal *before* it happens, so
 "the revision is still the same" means "every byte is". Appending behind the end spoils nothing: a log that grows all
 day still reaches the bucket.
 """
 
 import os
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
-import xxhash
-
+from gatewayfs.cache.extents import Extents
 from gatewayfs.cache.live import Content
 from gatewayfs.meta.env import MetaStore
 from gatewayfs.meta.schema import Inode
-from gatewayfs.runtime.disk import OpenFile
+from gatewayfs.runtime.disk import OpenFile, translated
+from gatewayfs.runtime.fingerprints import UNKNOWN, Fingerprinter, combined
 from gatewayfs.runtime.offload import Offloader
 from gatewayfs.s3.store import Body, FileRange, InlineBody
 
 READ_BYTES = 1 << 20
+
+BATCH_BYTES = 16 << 20
+"""Read and fingerprinted in one call of a worker thread: some milliseconds, so that reads of files get their turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,36 +33,55 @@ class Snapshot:
     Attributes:
         revision: the inode's content revision the bytes are.
         size: length in bytes.
-        parts: fixed-size parts in order; None where the bytes are only in the bucket.
+        cell_bytes: size of a cell; the last one may be shorter.
+        cells: each cell's fingerprint, UNKNOWN where not all of it is here.
+        absent: cells of which no byte is here.
+        data: all bytes, of a file that is in memory; else they are at ``path``.
         serial: which snapshot of the live content this is (see ``unchanged``).
     """
 
     revision: int
     size: int
-    parts: tuple[Body | None, ...]
+    cell_bytes: int
+    cells: tuple[bytes, ...]
+    absent: frozenset[int] = frozenset()
+    data: bytes | None = field(default=None, repr=False)
+    path: str = ""
     serial: int = 0
 
+    def body(self, start: int, length: int) -> Body:
+        """A range, which begins with a cell, ends with one, and is here."""
+        if self.data is not None:
+            return InlineBody(self.data[start : start + length])
+        cells = self.cells_of(start, length)
+        assert UNKNOWN not in cells, f"bytes from {start} on are only in the bucket"
+        return FileRange(self.path, start, length, combined(cells), self.cell_bytes)
 
-Fill = Callable[[Content, int, int], Awaitable[None]]
+    def cells_of(self, start: int, length: int) -> tuple[bytes, ...]:
+        """The fingerprints of a range's cells."""
+        return self.cells[start // self.cell_bytes : -(-(start + length) // self.cell_bytes)]
 
 
-async def take(content: Content, meta: MetaStore, offload: Offloader, part_bytes: int, fill: Fill) -> Snapshot:
-    """Record what is not recorded yet, then describe all of it in parts of ``part_bytes``.
+async def take(
+    content: Content, meta: MetaStore, offload: Offloader, cell_bytes: int, before: Snapshot | None
+) -> Snapshot:
+    """Record what is not recorded yet, then fingerprint it in cells of ``cell_bytes``.
 
     Args:
-        fill: brings the absent bytes of a range. A part that is partly here is not in the bucket as a whole.
+        before: an earlier snapshot; as long as no byte changed, what it knows is not read again.
 
     Raises:
         StaleInode: unlinked meanwhile. LocalError: the cache disk does not give the bytes.
-        StoreError: the bucket does not give the rest of a part.
     """
     content.needed += 1
     try:
         while True:
             serial = await content.freeze()
             inode = meta.require(content.ino)
-            parts = await _cut(content, inode, offload, part_bytes, fill)
-            snapshot = Snapshot(inode.content_revision, inode.size, parts, serial)
+            if content.in_pack or content.buffer is not None or inode.size == 0:
+                snapshot = await _of_memory(content, inode, cell_bytes, serial)
+            else:
+                snapshot = await _of_file(content, inode, offload, cell_bytes, serial, before)
             if unchanged(meta.inode(content.ino), content, snapshot):
                 return snapshot
     finally:
@@ -75,37 +98,72 @@ def unchanged(inode: Inode | None, content: Content | None, snapshot: Snapshot) 
     return content is not None and content.snapshots == snapshot.serial and content.lowest_change >= snapshot.size
 
 
-async def _cut(
-    content: Content, inode: Inode, offload: Offloader, part_bytes: int, fill: Fill
-) -> tuple[Body | None, ...]:
-    if inode.size == 0:
-        return ()
-    if content.in_pack or content.buffer is not None:
-        return (InlineBody(await content.read(0, inode.size)),)
-    sparse = content.sparse
-    parts: list[Body | None] = []
+async def _of_memory(content: Content, inode: Inode, cell_bytes: int, serial: int) -> Snapshot:
+    data = await content.read(0, inode.size)
+    fingerprints = Fingerprinter(cell_bytes)
+    fingerprints.update(data)
+    cells = tuple(fingerprints.cells())
+    return Snapshot(inode.content_revision, len(data), cell_bytes, cells, data=data, serial=serial)
+
+
+async def _of_file(
+    content: Content, inode: Inode, offload: Offloader, cell_bytes: int, serial: int, before: Snapshot | None
+) -> Snapshot:
+    sparse, size = content.sparse, inode.size
+    path = str(sparse.path)
+    count = -(-size // cell_bytes)
+    known: dict[int, bytes] = {}
+    if before is not None and (before.revision, before.path, before.size, before.cell_bytes) == (
+        inode.content_revision, path, size, cell_bytes,
+    ):  # fmt: skip
+        # What was evicted since is the object's again.
+        whole, _ = _residence(sparse.extents, size, cell_bytes)
+        known = {number: cell for number, cell in enumerate(before.cells) if cell and number in whole}
     if sparse.extents:
-        sparse.extend(inode.size)
-    for start in range(0, inode.size, part_bytes):
-        length = min(part_bytes, inode.size - start)
-        if sparse.extents.missing(start, start + length) == [(start, start + length)]:
-            parts.append(None)
-            continue
-        await fill(content, start, start + length)
-        with content.readers.reading(start, start + length):
-            digest = await offload.run(fingerprint, sparse.open(), start, length)
-        parts.append(FileRange(str(sparse.path), start, length, digest))
-    return tuple(parts)
+        sparse.extend(size)
+    whole, touched = _residence(sparse.extents, size, cell_bytes)
+    absent = frozenset(range(count)) - touched - known.keys()
+    for first, end in _runs(sorted(whole - known.keys()), max(1, BATCH_BYTES // cell_bytes)):
+        start, stop = first * cell_bytes, min(end * cell_bytes, size)
+        if not sparse.extents.covers(start, stop):
+            break  # cut meanwhile: `take` will see it and begin again
+        with content.readers.reading(start, stop):
+            found = await offload.run(fingerprint, sparse.open(), start, stop - start, cell_bytes)
+        known.update(zip(range(first, end), found, strict=False))
+    cells = tuple(known.get(number, UNKNOWN) for number in range(count))
+    return Snapshot(inode.content_revision, size, cell_bytes, cells, absent, path=path, serial=serial)
 
 
-def fingerprint(file: OpenFile, offset: int, length: int) -> bytes:
-    """xxh3-128 of a range, as ``s3.store.FileRange`` wants it; of fewer bytes when the file was cut meanwhile."""
-    digest = xxhash.xxh3_128()
-    while length > 0:
-        piece = os.pread(file.fd, min(length, READ_BYTES), offset)
-        if not piece:
-            break
-        digest.update(piece)
-        offset += len(piece)
-        length -= len(piece)
-    return digest.digest()
+def _residence(extents: Extents, size: int, cell_bytes: int) -> tuple[set[int], set[int]]:
+    """Numbers of the cells of which every byte is here, and of those of which any is."""
+    whole: set[int] = set()
+    touched: set[int] = set()
+    for start, end in extents:
+        after_last = -(-end // cell_bytes)
+        touched.update(range(start // cell_bytes, after_last))
+        whole.update(range(-(-start // cell_bytes), after_last if end >= size else end // cell_bytes))
+    return whole, touched
+
+
+def _runs(numbers: Sequence[int], longest: int) -> list[tuple[int, int]]:
+    """Ascending numbers as half-open ranges of at most ``longest``."""
+    runs: list[tuple[int, int]] = []
+    for number in numbers:
+        if runs and runs[-1][1] == number and number - runs[-1][0] < longest:
+            runs[-1] = (runs[-1][0], number + 1)
+        else:
+            runs.append((number, number + 1))
+    return runs
+
+
+def fingerprint(file: OpenFile, offset: int, length: int, cell_bytes: int) -> list[bytes]:
+    """The fingerprints of a range's cells; of fewer bytes when the file was cut meanwhile."""
+    fingerprints = Fingerprinter(cell_bytes)
+    try:
+        while length > 0 and (piece := os.pread(file.fd, min(length, READ_BYTES), offset)):
+            fingerprints.update(piece)
+            offset += len(piece)
+            length -= len(piece)
+    except OSError as problem:
+        raise translated(problem, "read a file to be uploaded") from problem
+    return fingerprints.cells()

@@ -67,12 +67,8 @@ class ChangeSet(Reader):
         if not own:
             return self._below.keys(start, end, limit)
         # At most len(own) of the store's keys can be deleted here.
-        keys = set(self._below.keys(start, end, limit + len(own)))
-        for key in own:
-            if self.changes[key] is None:
-                keys.discard(key)
-            else:
-                keys.add(key)
+        keys = set(self._below.keys(start, end, limit + len(own))).difference(own)
+        keys.update(key for key in own if self.changes[key] is not None)
         return sorted(keys)[:limit]
 
     def _own_keys(self, start: bytes, end: bytes) -> list[bytes]:
@@ -111,6 +107,8 @@ class ChangeSet(Reader):
         new_remote = None if inode.remote is None else inode.remote.key
         if old_remote != new_remote:
             self._hold(ino, old_remote, new_remote)
+        if previous is not None and previous.remote != inode.remote:
+            self.check_fingerprints(inode)
         self._queue(previous, inode)
         self._write(previous, inode)
         if inode.parent:
@@ -119,7 +117,7 @@ class ChangeSet(Reader):
             self._count_subdirectory(0 if previous is None else previous.parent, inode.parent)
 
     def remove(self, ino: int) -> None:
-        """Forget an inode for good: its record and all that hangs on it.
+        """Forget an inode for good: its record and all that is derived from it.
 
         Raises StaleInode when there is none, DirectoryNotEmpty when something is still linked below it.
         """
@@ -138,11 +136,6 @@ class ChangeSet(Reader):
         if previous.dirty_since_ns:
             self.changes[codec.dirty_key(previous.dirty_since_ns, ino)] = None
             self.counters.count_dirty(previous, -1)
-        if self.raw(codec.upload_key(ino)) is not None:
-            self.put_copied(codec.upload_key(ino), None)
-        if self.raw(codec.parked_key(ino)) is not None:
-            self.put_copied(codec.parked_key(ino), None)
-            self.counters.parked -= 1
         self.counters.inodes -= 1
         raw_key = codec.inode_key(ino)
         self.changes[raw_key] = self.inodes[ino] = None
@@ -152,6 +145,12 @@ class ChangeSet(Reader):
     def put_copied(self, key: bytes, value: bytes | None) -> None:
         """Write one raw entry, in the recovery log too."""
         self.changes[key] = self.recovery[key] = value
+
+    def check_fingerprints(self, inode: Inode) -> None:
+        """F goes when the object it describes is not the inode's any more."""
+        known = self.fingerprints(inode.ino)
+        if known is not None and not known.describes(inode.remote):
+            self.changes[codec.fingerprints_key(inode.ino)] = None
 
     def claim(self, object_key: str) -> None:
         """Remember to ``verify`` that this key is not both held and doomed."""

@@ -135,16 +135,6 @@ def _compare_subdirectories(meta: Reader, parent: int, count: int) -> list[str]:
     return [f"inode {parent}: says it has {inode.directory.subdirectories} subdirectories, there are {count}"]
 
 
-def _count(meta: Reader, table: bytes) -> int:
-    total, start, end = 0, table, codec.table_end(table)
-    while True:
-        keys = meta.keys(start, end, STEP_KEYS)
-        total += len(keys)
-        if len(keys) < STEP_KEYS:
-            return total
-        start = keys[-1] + b"\0"
-
-
 # --------------------------------------------------------------------------- one look per table
 
 
@@ -275,6 +265,15 @@ def _look_upload(meta: Reader, key: bytes) -> Iterator[str]:
         yield f"upload of inode {codec.number_at(key, 1)}, which is missing"
 
 
+def _look_fingerprints(meta: Reader, key: bytes) -> Iterator[str]:
+    who = f"fingerprints of inode {codec.number_at(key, 1)}"
+    found, inode = codec.decode_fingerprints(key, meta.raw(key) or b""), meta.inode(codec.number_at(key, 1))
+    if inode is None or not found.describes(inode.remote):
+        yield f"{who}: {found.key!r} {found.etag} is not its object"
+    if found.cell_bytes <= 0 or len(found.digests) != 16 * -(-found.size // found.cell_bytes):
+        yield f"{who}: {len(found.digests)} bytes for {found.size} in cells of {found.cell_bytes}"
+
+
 def _look_parked(meta: Reader, key: bytes) -> Iterator[str]:
     codec.decode_parked(key, meta.raw(key) or b"")
     if meta.inode(codec.number_at(key, 1)) is None:
@@ -295,6 +294,7 @@ _LOOKS: dict[bytes, Callable[[Reader, bytes], Iterator[str]]] = {
     codec.ORPHAN: _look_orphan,
     codec.DOOMED: _look_doomed,
     codec.UPLOAD: _look_upload,
+    codec.FINGERPRINTS: _look_fingerprints,
     codec.PARKED: _look_parked,
     **dict.fromkeys(codec.NEWS, _look_news),
 }

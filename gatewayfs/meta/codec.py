@@ -10,7 +10,17 @@ import msgspec
 import xxhash
 
 from gatewayfs.errors import CorruptRecord
-from gatewayfs.meta.schema import Doomed, Event, Inode, Notification, Parked, Settling, Target, UploadState
+from gatewayfs.meta.schema import (
+    Doomed,
+    Event,
+    Fingerprints,
+    Inode,
+    Notification,
+    Parked,
+    Settling,
+    Target,
+    UploadState,
+)
 
 INODE: Final = b"I"
 DENTRY: Final = b"D"
@@ -20,6 +30,7 @@ DIRTY: Final = b"Q"
 ORPHAN: Final = b"O"
 DOOMED: Final = b"X"
 UPLOAD: Final = b"U"
+FINGERPRINTS: Final = b"F"
 PARKED: Final = b"P"
 EVENT: Final = b"E"
 SETTLING: Final = b"N"
@@ -33,7 +44,7 @@ DATA_PATH: Final = b"~"
 NEWS: Final = (EVENT, SETTLING, TARGET, WAITING)
 """Tables of what is to be told to others; they hang on no other table."""
 
-TABLES: Final = (INODE, DENTRY, CHILD, KEY, DIRTY, ORPHAN, DOOMED, UPLOAD, PARKED, *NEWS, SETTING)
+TABLES: Final = (INODE, DENTRY, CHILD, KEY, DIRTY, ORPHAN, DOOMED, UPLOAD, FINGERPRINTS, PARKED, *NEWS, SETTING)
 
 
 encode = msgspec.msgpack.Encoder().encode
@@ -41,6 +52,7 @@ encode = msgspec.msgpack.Encoder().encode
 _decode_inode = msgspec.msgpack.Decoder(Inode).decode
 _decode_doomed = msgspec.msgpack.Decoder(Doomed).decode
 _decode_upload = msgspec.msgpack.Decoder(UploadState).decode
+_decode_fingerprints = msgspec.msgpack.Decoder(Fingerprints).decode
 _decode_parked = msgspec.msgpack.Decoder(Parked).decode
 _decode_event = msgspec.msgpack.Decoder(Event).decode
 _decode_settling = msgspec.msgpack.Decoder(Settling).decode
@@ -80,6 +92,10 @@ def orphan_key(ino: int) -> bytes:
 
 def upload_key(ino: int) -> bytes:
     return b"U" + ino.to_bytes(8, "big")
+
+
+def fingerprints_key(ino: int) -> bytes:
+    return b"F" + ino.to_bytes(8, "big")
 
 
 def parked_key(ino: int) -> bytes:
@@ -141,6 +157,14 @@ def decode_upload(key: bytes, value: bytes) -> UploadState:
     """Raises CorruptRecord, naming the key."""
     try:
         return _decode_upload(value)
+    except msgspec.DecodeError as problem:
+        raise _corrupt(key, problem) from problem
+
+
+def decode_fingerprints(key: bytes, value: bytes) -> Fingerprints:
+    """Raises CorruptRecord, naming the key."""
+    try:
+        return _decode_fingerprints(value)
     except msgspec.DecodeError as problem:
         raise _corrupt(key, problem) from problem
 

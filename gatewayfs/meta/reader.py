@@ -10,7 +10,17 @@ from collections.abc import Iterator
 
 from gatewayfs.errors import CorruptRecord, StaleInode
 from gatewayfs.meta import codec
-from gatewayfs.meta.schema import Doomed, Event, Inode, Notification, Parked, Settling, Target, UploadState
+from gatewayfs.meta.schema import (
+    Doomed,
+    Event,
+    Fingerprints,
+    Inode,
+    Notification,
+    Parked,
+    Settling,
+    Target,
+    UploadState,
+)
 from gatewayfs.types import ROOT_INO, ObjectKey
 
 WALK_BATCH = 256
@@ -124,6 +134,12 @@ class Reader(ABC):
         key = codec.upload_key(ino)
         value = self.raw(key)
         return None if value is None else codec.decode_upload(key, value)
+
+    def fingerprints(self, ino: int) -> Fingerprints | None:
+        """Those of the object the inode's record names, if they are known."""
+        key = codec.fingerprints_key(ino)
+        value = self.raw(key)
+        return None if value is None else codec.decode_fingerprints(key, value)
 
     def parked(self, ino: int) -> Parked | None:
         key = codec.parked_key(ino)

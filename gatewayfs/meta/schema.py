@@ -13,6 +13,7 @@ only ever appended, with defaults, so an older record decodes in a newer program
     O orphan   b"O" + ino(8)                    b""             unlinked, perhaps still open; removed at start
     X doomed   b"X" + xxh3_128(object key)(16)  Doomed          an object nobody wants any more, to be deleted
     U upload   b"U" + ino(8)                    UploadState     multipart upload under way, resumed after a restart
+    F fingerprints b"F" + ino(8)                Fingerprints    of the bytes of the inode's object, cell by cell
     P parked   b"P" + ino(8)                    Parked          why an upload is waiting for a person
     E event    b"E" + number(8)                 Event           told to nobody yet, or not to every target
     N settling b"N" + ino(8)                    Settling        uploaded; becomes an event when its writer rests
@@ -27,6 +28,9 @@ Invariants, checked by ``check.py``:
 * ``remote`` is what the bucket holds for this inode as far as we know; the wanted state is the rest of the record.
   The difference is the work to do. ``dirty_since_ns`` != 0 says the reconciler must look; it is cleared only when it
   looked and found no difference.
+* An F entry describes the object ``remote`` names (key, etag and size): when that becomes another one, the entry goes
+  in the same transaction. It has a table of its own because it may be large (1 MiB for a file of 64 GiB and more) and
+  is only read when a file is uploaded. Losing it costs a whole upload, so the recovery log does not copy it.
 * A doomed key is held by no inode (K has no entry for it).
 * Inode numbers are allocated upward and never reused, across restarts and crashes.
 * An event's number is above every target's ``delivered``, or it would be gone. E, N, T and W are news, not files: the
@@ -37,6 +41,7 @@ import stat
 
 import msgspec
 
+from gatewayfs.meta.schema_uploads import Attempt, Fingerprints, Source, UploadPart, UploadState
 from gatewayfs.types import Ino, ObjectKey
 
 SCHEMA_VERSION = 1
@@ -178,48 +183,6 @@ class Doomed(msgspec.Struct, frozen=True, array_like=True, gc=False):
     version_id: str = ""
 
 
-class UploadPart(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """One part of a multipart upload that the store has acknowledged."""
-
-    number: int
-    etag: str
-    offset: int
-    length: int
-    fingerprint: bytes
-
-
-class Attempt(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """A write sent to the bucket whose answer is not recorded: should the bucket turn out to hold this, it is ours."""
-
-    key: str
-    size: int
-    content_revision: int
-    meta_revision: int
-    body_digest: bytes
-    """xxh3-128 of the body of a PUT; b"" for a copy or a multipart upload, which ``etag`` identifies."""
-    metadata_digest: bytes
-    """xxh3-128 of the metadata sent; b"" when a copy kept the source's."""
-    etag: str = ""
-    """The etag to expect; "" when not known beforehand."""
-
-
-class UploadState(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """A multipart upload under way, and writes whose answers were lost."""
-
-    key: str
-    upload_id: str
-    """"" while there are only ``attempts``."""
-    content_revision: int
-    meta_revision: int
-    part_bytes: int
-    parts: tuple[UploadPart, ...] = ()
-    attempts: tuple[Attempt, ...] = ()
-    creating_ns: int = 0
-    """With an empty ``upload_id``: an upload to ``key`` was asked for then, and its id never arrived."""
-    metadata_digest: bytes = b""
-    """xxh3-128 of the metadata the object will have; it travels when the upload is begun."""
-
-
 class Parked(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Why an upload waits for a person (or for tomorrow)."""
 
@@ -274,6 +237,7 @@ __all__ = [
     "Directory",
     "Doomed",
     "Event",
+    "Fingerprints",
     "Headers",
     "Inode",
     "Notification",
@@ -282,6 +246,7 @@ __all__ = [
     "Placement",
     "Remote",
     "Settling",
+    "Source",
     "Target",
     "UploadPart",
     "UploadState",

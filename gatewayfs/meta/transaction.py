@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Self
 
 from gatewayfs.meta import codec
 from gatewayfs.meta.changeset import ChangeSet
-from gatewayfs.meta.schema import Doomed, Event, Notification, Parked, Settling, Target, UploadState
+from gatewayfs.meta.schema import Doomed, Event, Fingerprints, Notification, Parked, Settling, Target, UploadState
 from gatewayfs.types import Ino
 
 if TYPE_CHECKING:
@@ -49,6 +49,15 @@ class Transaction(ChangeSet):
         """A number no inode ever had or will have. If this transaction fails, it may come again after a restart."""
         return self._store.allocate_ino(self)
 
+    def remove(self, ino: int) -> None:
+        """Forget an inode for good: its record and all that hangs on it. Raises as ``ChangeSet.remove``."""
+        super().remove(ino)
+        self.put_parked(ino, None)
+        if self.raw(codec.upload_key(ino)) is not None:
+            self.put_upload(ino, None)
+        if self.raw(codec.fingerprints_key(ino)) is not None:
+            self.put_fingerprints(ino, None)
+
     def doom(self, doomed: Doomed) -> None:
         """Condemn an object that no inode holds (any more, by the end of this transaction)."""
         key = codec.doomed_key(doomed.key)
@@ -67,6 +76,10 @@ class Transaction(ChangeSet):
     def put_upload(self, ino: int, state: UploadState | None) -> None:
         """Remember (or forget) the multipart upload under way for ``ino``."""
         self.put_copied(codec.upload_key(ino), None if state is None else codec.encode(state))
+
+    def put_fingerprints(self, ino: int, fingerprints: Fingerprints | None) -> None:
+        """Remember (or forget) those of the object the inode's record names by now."""
+        self.changes[codec.fingerprints_key(ino)] = None if fingerprints is None else codec.encode(fingerprints)
 
     def put_parked(self, ino: int, parked: Parked | None) -> None:
         """Remember (or forget) why the upload of ``ino`` waits."""

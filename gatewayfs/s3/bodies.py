@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import trio
-import xxhash
 
 from gatewayfs.errors import BodyChanged, CacheDiskFailed
 from gatewayfs.runtime.disk import OpenFile, open_file, pread_exactly, pwrite_all, translated
+from gatewayfs.runtime.fingerprints import Fingerprinter, combined, fingerprint_of
 from gatewayfs.s3.checksums import Checksum
 from gatewayfs.s3.signing import EMPTY_SHA256
 from gatewayfs.s3.store import Body, FileRange, InlineBody, Progress
@@ -58,7 +58,7 @@ def read_payload(body: Body, checksum: Checksum | None = None) -> Payload:
     if body.length > IN_MEMORY_BYTES_MAX:
         return _two_pass_payload(body, file, checksum)
     data = _read(file, body.offset, body.length, body)
-    if body.fingerprint is not None and xxhash.xxh3_128_digest(data) != body.fingerprint:
+    if body.fingerprint is not None and fingerprint_of(data, body.cell_bytes) != body.fingerprint:
         raise _changed(body)
     return payload_of(data, checksum)
 
@@ -66,13 +66,13 @@ def read_payload(body: Body, checksum: Checksum | None = None) -> Payload:
 def _two_pass_payload(body: FileRange, file: OpenFile, checksum: Checksum | None) -> Payload:
     value = 0
     digest = hashlib.sha256()
-    fingerprint = xxhash.xxh3_128()
+    fingerprint = Fingerprinter(body.cell_bytes)
     for piece in _pieces(body, file):
         digest.update(piece)
         fingerprint.update(piece)
         if checksum is not None:
             value = checksum.update(piece, value)
-    if body.fingerprint is not None and fingerprint.digest() != body.fingerprint:
+    if body.fingerprint is not None and combined(fingerprint.cells()) != body.fingerprint:
         raise _changed(body)
     signed = digest.digest()
 

@@ -34,15 +34,14 @@ ARCHIVE_CLASSES = frozenset({"GLACIER", "DEEP_ARCHIVE"})
 
 @dataclass(frozen=True, slots=True)
 class FileRange:
-    """``length`` bytes of the file at ``path`` from ``offset``.
-
-    ``fingerprint`` is the xxh3-128 digest (16 bytes) of the range when it was planned, or None to send unchecked.
-    """
+    """``length`` bytes of the file at ``path`` from ``offset``. ``fingerprint`` is what it was when the range was
+    planned, by ``cell_bytes`` (runtime/fingerprints.py), or None to send unchecked."""
 
     path: str
     offset: int
     length: int
     fingerprint: bytes | None = None
+    cell_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,6 +47,10 @@ class KeyBusy(Exception):
         self.key = key
 
 
+class StillChanging(Exception):
+    """The file changes faster than it can be sent (internal: let it settle)."""
+
+
 class KeyLocks:
     """Object keys that workers use now. ``freed`` is called with each key that becomes free."""
 

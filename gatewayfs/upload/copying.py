@@ -7,19 +7,21 @@ unless attributes changed too, metadata and headers as they are.
 import msgspec
 
 from gatewayfs.errors import BodyChanged, StoreError
-from gatewayfs.meta.schema import Attempt, Inode, Remote
+from gatewayfs.meta.schema import Attempt, Inode, Remote, Source
 from gatewayfs.runtime.failpoints import failpoint, register
 from gatewayfs.s3.store import COPY_BYTES_MAX, UNCONDITIONAL, ObjectInfo, Part
 from gatewayfs.types import ETag, ObjectKey
 from gatewayfs.upload import records
 from gatewayfs.upload.context import Context
+from gatewayfs.upload.delta import PlannedPart
 from gatewayfs.upload.looking import Unexpected, absorb, guarded
 from gatewayfs.upload.metadata import metadata_digest, object_headers, object_metadata
 from gatewayfs.upload.multipart import abort, completed, create
 from gatewayfs.upload.parts import composite_etag, copy_ranges
 from gatewayfs.upload.plan import Copy
 from gatewayfs.upload.sending import MISMATCH, record
-from gatewayfs.upload.sendparts import PlannedPart, Progress, in_parallel, relevant, sender
+from gatewayfs.upload.sendparts import Progress, in_parallel, relevant, sender
+from gatewayfs.upload.sources import source_unchanged
 
 _COPY_BEFORE = register("upload.copy.before", "the attempt is in the journal; nothing was sent")
 _COPY_AFTER = register("upload.copy.after", "the copy is in the bucket; the record does not know it")
@@ -81,7 +83,7 @@ async def send_copy(ctx: Context, inode: Inode, step: Copy) -> None:
         result.version_id,
         source.storage_class,
     )
-    record(ctx, inode.ino, remote)
+    record(ctx, inode.ino, remote, copied=source)
 
 
 def _copied_meta(inode: Inode, step: Copy) -> int:
@@ -117,6 +119,7 @@ async def copy_large(ctx: Context, inode: Inode, step: Copy) -> None:
     if info is None or (source.etag and info.etag != source.etag):
         await absorb(ctx, ino, source.key, info)
         return
+    pinned = Source(source.key, info.etag, info.last_modified_ns, info.version_id)
     await abort(ctx, ino)
     metadata = object_metadata(inode) if step.rewrite else dict(info.metadata)
     headers = object_headers(inode, ctx.settings.guess_mime_type) if step.rewrite else info.headers
@@ -126,6 +129,9 @@ async def copy_large(ctx: Context, inode: Inode, step: Copy) -> None:
     try:
         await in_parallel([sender(ctx, inode, state, part, progress) for part in planned], ctx.settings.parts_per_file)
     except BodyChanged:
+        await abort(ctx, ino)
+        return
+    if not await source_unchanged(ctx, ino, pinned):
         await abort(ctx, ino)
         return
     now = ctx.meta.inode(ino)
@@ -150,5 +156,7 @@ async def copy_large(ctx: Context, inode: Inode, step: Copy) -> None:
     remote = msgspec.structs.replace(remote, content_revision=source.content_revision, meta_revision=meta_revision)
     remote = msgspec.structs.replace(remote, storage_class=source.storage_class)
     now_ns, news = ctx.clock.time_ns(), ctx.hooks.news
-    for target in records.record_sent(ctx.meta, ino, remote, now_ns, news=news, completed=state.upload_id):
+    for target in records.record_sent(
+        ctx.meta, ino, remote, now_ns, news=news, completed=state.upload_id, copied=source
+    ):
         ctx.notice(target)

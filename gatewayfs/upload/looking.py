@@ -11,6 +11,7 @@ import xxhash
 
 from gatewayfs.errors import ConcurrentRequest
 from gatewayfs.meta.schema import Attempt, Doomed, Remote
+from gatewayfs.runtime.fingerprints import Fingerprinter, combined
 from gatewayfs.s3.store import (
     INLINE_BODY_BYTES_MAX,
     UNCONDITIONAL,
@@ -69,21 +70,24 @@ async def as_ours(ctx: Context, info: ObjectInfo, attempt: Attempt) -> Remote | 
         return None
     if info.etag != attempt.etag:
         if attempt.body_digest:
-            if await _body_digest(ctx, info) != attempt.body_digest:
+            if attempt.body_digest not in await _body_digests(ctx, info):
                 return None
         elif attempt.etag and "-" not in attempt.etag and not attempt.metadata_digest:
             return None
     return remote_from(info, attempt.content_revision, attempt.meta_revision)
 
 
-async def _body_digest(ctx: Context, info: ObjectInfo) -> bytes:
-    """xxh3-128 of a single-PUT object (never much larger than a part), read in pieces."""
-    digest = xxhash.xxh3_128()
+async def _body_digests(ctx: Context, info: ObjectInfo) -> tuple[bytes, bytes]:
+    """What ``put_attempt`` would say of a single-PUT object (never much larger than a part), as an inline body and as a
+    range of a file."""
+    inline = xxhash.xxh3_128()
+    cells = Fingerprinter(ctx.settings.cell_bytes_for(info.size))
     for start in range(0, info.size, INLINE_BODY_BYTES_MAX):
         length = min(INLINE_BODY_BYTES_MAX, info.size - start)
         _, data = await ctx.call(ctx.store.get(info.key, start, length, if_match=ETag(info.etag)))
-        digest.update(data)
-    return digest.digest()
+        inline.update(data)
+        cells.update(data)
+    return inline.digest(), combined(cells.cells())
 
 
 async def absorb(ctx: Context, ino: int, key: str, info: ObjectInfo | None) -> None:

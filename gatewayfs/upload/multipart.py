@@ -4,10 +4,11 @@
                                   ^                          │ no
                                   └─ the parts that changed ─┘
 
-A part is identified by its fingerprint. After a restart, or when the file changed while it was going up, parts whose
-fingerprint still fits are kept. Parts of which no byte is here are copied inside the bucket from the object they are
-in. Nothing becomes visible before ``complete``, which is conditional like any other write; it is sent only when every
-part belongs to one snapshot of the file.
+``delta.py`` plans the parts. One that was sent is identified by its number, range and fingerprint, one that was copied
+by number, range and source. After a restart, or when the file changed while it was going up, parts that still fit are
+kept: of a whole upload all but those that changed, since its parts lie where they lay; of a delta upload those before
+the first new change, since those behind it get other numbers. Nothing becomes visible before ``complete``, which is
+conditional like any other write; it is sent only when every part belongs to one snapshot of the file.
 
 An upload whose ``create`` was never answered cannot be told from other people's and stays; it is empty and costs
 nothing. Any other one that is not needed any more is aborted.
@@ -18,7 +19,6 @@ the next look writes them.
 
 import msgspec
 
-from gatewayfs.cache.content import Snapshot
 from gatewayfs.errors import (
     BodyChanged,
     ConcurrentRequest,
@@ -34,16 +34,13 @@ from gatewayfs.s3.store import Condition, ObjectHeaders, Part
 from gatewayfs.types import ETag, ObjectKey
 from gatewayfs.upload import records
 from gatewayfs.upload.conflicts import STALE
-from gatewayfs.upload.context import Context
+from gatewayfs.upload.context import Context, StillChanging
+from gatewayfs.upload.delta import PartPlan, fingerprints_of, plan_parts
 from gatewayfs.upload.looking import Unexpected, absorb, adopt, guarded
 from gatewayfs.upload.metadata import kept_storage_class, metadata_digest, object_headers, object_metadata
-from gatewayfs.upload.parts import (
-    composite_etag,
-    mixed_parts,
-    part_bytes_for,
-    resumable,
-)
-from gatewayfs.upload.sendparts import bring_parts, can_copy_parts, relevant
+from gatewayfs.upload.parts import composite_etag, part_bytes_for, resumable
+from gatewayfs.upload.sendparts import bring_parts, relevant
+from gatewayfs.upload.sources import source_unchanged
 
 ROUNDS_MAX = 3
 """Snapshots tried before a file that keeps changing is left to settle; its valid parts are kept for the next time."""
@@ -57,10 +54,6 @@ _COMPLETE_BEFORE = register("upload.complete.before", "all parts are in the stor
 _COMPLETE_AFTER = register("upload.complete.after", "the object is in the bucket; the record does not know it")
 
 
-class StillChanging(Exception):
-    """The file changes faster than it can be sent (internal: let it settle)."""
-
-
 async def send_large(ctx: Context, ino: int, key: str, condition: Condition) -> None:
     """Upload a file of more than one part to ``key``; returns early when the record asks for something else now.
 
@@ -69,47 +62,34 @@ async def send_large(ctx: Context, ino: int, key: str, condition: Condition) -> 
     for _ in range(ROUNDS_MAX):
         inode = ctx.meta.require(ino)
         state = await _state(ctx, inode, key)
-        if state is None or not await _fetched(ctx, ino, state.part_bytes):
+        if state is None or (plan := await plan_parts(ctx, inode, state)) is None:
             return
-        snapshot = await ctx.cache.snapshot(ino, state.part_bytes)
+        size = plan.snapshot.size
         now = ctx.meta.inode(ino)
-        if now is None or snapshot.size <= ctx.settings.part_bytes or not relevant(ctx, now, inode, key):
+        if now is None or size <= ctx.settings.part_bytes or not relevant(ctx, now, inode, key):
             await abort(ctx, ino)
             return
-        if not resumable(state, key, snapshot.size):
+        if not resumable(state, key, size):
             await abort(ctx, ino)
             continue
         try:
-            await bring_parts(ctx, now, state, snapshot)
+            await bring_parts(ctx, now, state, plan)
         except BodyChanged:
+            continue
+        if plan.copied_parts and not await _from_one_source(ctx, ino):
             continue
         now = ctx.meta.inode(ino)
         if now is None or not relevant(ctx, now, inode, key):
             return
-        if ctx.cache.still(ino, snapshot):
-            await _complete(ctx, now, key, condition, snapshot)
+        if ctx.cache.still(ino, plan.snapshot):
+            await _complete(ctx, now, key, condition, plan)
             return
     raise StillChanging
 
 
-async def _fetched(ctx: Context, ino: int, part_bytes: int) -> bool:
-    """Fetch what cannot be copied inside the bucket: the rest of parts that are partly here. False: it is gone."""
-    await ctx.hooks.flush_live(ino)
-    inode = ctx.meta.require(ino)
-    remote = inode.remote
-    if remote is None or ctx.cache.is_resident(inode):
-        return True
-    placement = inode.placement
-    extents = placement.extents if placement is not None else ()
-    ranges = mixed_parts(extents, inode.size, part_bytes) if can_copy_parts(ctx) else [(0, inode.size)]
-    try:
-        for start, end in ranges:
-            ctx.doing(ino, "fetching")
-            await ctx.call(ctx.cache.ensure_resident(ino, start, end))
-    except (PreconditionFailed, ObjectNotFound):
-        await absorb(ctx, ino, remote.key, await ctx.look(remote.key))
-        return False
-    return True
+async def _from_one_source(ctx: Context, ino: int) -> bool:
+    state = ctx.meta.upload_state(ino)
+    return state is None or state.source is None or await source_unchanged(ctx, ino, state.source)
 
 
 async def _state(ctx: Context, inode: Inode, key: str) -> UploadState | None:
@@ -202,15 +182,14 @@ async def abort(ctx: Context, ino: int) -> None:
         records.forget_upload(ctx.meta, ino)
 
 
-async def _complete(ctx: Context, inode: Inode, key: str, condition: Condition, snapshot: Snapshot) -> None:
+async def _complete(ctx: Context, inode: Inode, key: str, condition: Condition, plan: PartPlan) -> None:
     """Make the object visible, if the bucket is as we think."""
-    meta, ino = ctx.meta, inode.ino
+    meta, ino, snapshot = ctx.meta, inode.ino, plan.snapshot
     state = meta.upload_state(ino)
     assert state is not None
-    kept = tuple(part for part in state.parts if part.number <= len(snapshot.parts))
-    if len(kept) < len(snapshot.parts):
+    planned = [(part.number, part.offset, part.length, part.body is None) for part in plan.parts]
+    if [(part.number, part.offset, part.length, part.copied) for part in state.parts] != planned:
         return
-    state = msgspec.structs.replace(state, parts=kept)
     sent = state.metadata_digest
     meta_revision = inode.meta_revision if metadata_digest(object_metadata(inode)) == sent else STALE
     parts = [Part(part.number, ETag(part.etag)) for part in state.parts]
@@ -219,14 +198,18 @@ async def _complete(ctx: Context, inode: Inode, key: str, condition: Condition, 
     if result is None:
         return
     ctx.counters.uploaded_files += 1
+    ctx.counters.copied_parts += plan.copied_parts
+    ctx.counters.saved_bytes += plan.copied_bytes
     remote = msgspec.structs.replace(
         result,
         content_revision=snapshot.revision,
         meta_revision=meta_revision,
         storage_class=kept_storage_class(inode),
     )
-    now_ns, news = ctx.clock.time_ns(), ctx.hooks.news
-    for target in records.record_sent(meta, ino, remote, now_ns, news=news, completed=state.upload_id):
+    now_ns, news, known = ctx.clock.time_ns(), ctx.hooks.news, fingerprints_of(plan, remote)
+    for target in records.record_sent(
+        meta, ino, remote, now_ns, news=news, completed=state.upload_id, fingerprints=known
+    ):
         ctx.notice(target)
 
 

@@ -6,9 +6,7 @@ from collections.abc import Sequence
 from gatewayfs.meta.schema import UploadPart, UploadState
 from gatewayfs.s3.store import PARTS_MAX, Body, FileRange, InlineBody, Part
 from gatewayfs.types import ETag
-
-COPY_PART_BYTES = 1 << 30
-"""Range of one UploadPartCopy when a whole object is copied: few requests, and short enough to be retried."""
+from gatewayfs.upload.layout import COPY_PART_BYTES
 
 
 def part_bytes_for(size_bytes: int, part_bytes: int) -> int:
@@ -30,7 +28,7 @@ def resumable(state: UploadState | None, key: str, size_bytes: int) -> bool:
 
 
 def fingerprint_of(body: Body | None) -> bytes:
-    """What tells two versions of one part apart; b"" for a part that is only in the bucket (it cannot have changed)."""
+    """What tells two versions of one part apart; b"" for one that is copied in the bucket (its source tells)."""
     if body is None:
         return b""
     if isinstance(body, InlineBody):
@@ -38,11 +36,15 @@ def fingerprint_of(body: Body | None) -> bytes:
     return body.fingerprint or b"?"
 
 
-def still_valid(part: UploadPart, number: int, offset: int, length: int, body: Body | None) -> bool:
-    """Whether an uploaded part is what the present bytes ask for. An unchecked range never is."""
+def still_valid(part: UploadPart, offset: int, length: int, body: Body | None) -> bool:
+    """Whether an uploaded part is what the present bytes ask for. An unchecked range never is.
+
+    One copied from the bucket is if that range shall be copied; that it is from the right object is for the caller.
+    """
     if isinstance(body, FileRange) and body.fingerprint is None:
         return False
-    return (part.number, part.offset, part.length, part.fingerprint) == (number, offset, length, fingerprint_of(body))
+    wanted = (offset, length, fingerprint_of(body), body is None)
+    return (part.offset, part.length, part.fingerprint, part.copied) == wanted
 
 
 def composite_etag(parts: Sequence[Part]) -> ETag | None:
@@ -60,18 +62,3 @@ def copy_ranges(size_bytes: int) -> list[tuple[int, int]]:
     """(start, length) of the ranges that copy a whole object part by part."""
     step = part_bytes_for(size_bytes, COPY_PART_BYTES)
     return [(start, min(step, size_bytes - start)) for start in range(0, size_bytes, step)]
-
-
-def mixed_parts(extents: Sequence[int], size_bytes: int, part_bytes: int) -> list[tuple[int, int]]:
-    """(start, end) of the parts of which some bytes are here and some are not.
-
-    Args:
-        extents: resident ranges, flat and sorted: (start, end, start, end, ...).
-    """
-    here: dict[int, int] = {}
-    for start, end in zip(extents[::2], extents[1::2], strict=True):
-        for number in range(start // part_bytes, -(-end // part_bytes)):
-            inside = min(end, (number + 1) * part_bytes) - max(start, number * part_bytes)
-            here[number] = here.get(number, 0) + inside
-    parts = ((number * part_bytes, min((number + 1) * part_bytes, size_bytes)) for number in sorted(here))
-    return [(start, end) for start, end in parts if here[start // part_bytes] < end - start]

@@ -14,14 +14,14 @@ from gatewayfs.errors import BodyChanged, ObjectNotFound, PreconditionFailed, St
 from gatewayfs.meta.schema import Inode
 from gatewayfs.types import ROOT_INO
 from gatewayfs.upload import cycles, records
-from gatewayfs.upload.context import Context, KeyBusy
+from gatewayfs.upload.context import Context, KeyBusy, StillChanging
 from gatewayfs.upload.copying import send_copy
 from gatewayfs.upload.deleting import delete_doomed
 from gatewayfs.upload.directories import visit, visited
 from gatewayfs.upload.entries import Aside, Target
 from gatewayfs.upload.keeping import keep_here
 from gatewayfs.upload.looking import resolve_attempts
-from gatewayfs.upload.multipart import StillChanging, abort, find_created
+from gatewayfs.upload.multipart import abort, find_created
 from gatewayfs.upload.parts import resumable
 from gatewayfs.upload.plan import (
     CleanUp,

@@ -12,7 +12,7 @@ import msgspec
 
 from gatewayfs.errors import StaleInode
 from gatewayfs.meta.env import MetaStore, Transaction
-from gatewayfs.meta.schema import Attempt, Directory, Doomed, Inode, Remote, UploadState
+from gatewayfs.meta.schema import Attempt, Directory, Doomed, Fingerprints, Inode, Remote, UploadState
 from gatewayfs.upload.entries import Target
 from gatewayfs.upload.news import News
 from gatewayfs.upload.plan import content_differs, differs
@@ -35,14 +35,24 @@ def wanted_key(meta: MetaStore | Transaction, inode: Inode) -> str | None:
 
 
 def record_sent(
-    meta: MetaStore, ino: int, remote: Remote, now_ns: int, *, news: News, completed: str = ""
+    meta: MetaStore,
+    ino: int,
+    remote: Remote,
+    now_ns: int,
+    *,
+    news: News,
+    completed: str = "",
+    fingerprints: Fingerprints | None = None,
+    copied: Remote | None = None,
 ) -> list[Target]:
     """``remote`` is in the bucket and is this inode's. Returns what must be looked at now because of it.
 
-    ``news`` hears of bytes that were not at that key before.
-
-    ``completed`` is the id of the multipart upload that made it; another one that is under way stays recorded, to be
-    aborted.
+    Args:
+        news: hears of bytes that were not at that key before.
+        completed: the id of the multipart upload that made it; another one that is under way stays recorded, to be
+            aborted.
+        fingerprints: what is known of its bytes.
+        copied: the object it is a copy of, whose fingerprints it keeps.
 
     The object that used to lie at ``remote.key`` is gone: a doomed entry is dropped, an unlinked inode that might still
     have read from it forgets it. The object the inode had elsewhere is doomed. An inode that lost its name meanwhile
@@ -59,6 +69,8 @@ def record_sent(
         tx.put_upload(ino, msgspec.structs.replace(state, attempts=()) if state is not None and unfinished else None)
         follow: list[Target] = []
         old = inode.remote
+        if copied is not None and (known := tx.fingerprints(ino)) is not None and known.describes(copied):
+            fingerprints = msgspec.structs.replace(known, key=remote.key, etag=remote.etag)
         inode = msgspec.structs.replace(inode, remote=remote)
         tx.put_parked(ino, None)
         if inode.linked:
@@ -68,6 +80,8 @@ def record_sent(
         else:
             tx.put(msgspec.structs.replace(inode, dirty_since_ns=inode.dirty_since_ns or now_ns))
             follow.append(ino)
+        if fingerprints is not None:
+            tx.put_fingerprints(ino, fingerprints)
         if old is not None and old.key != remote.key:
             tx.doom(Doomed(old.key, old.etag, now_ns, version_id=old.version_id))
             follow.append(old.key)
@@ -188,6 +202,15 @@ def forget_upload(meta: MetaStore, ino: int) -> None:
     if state is not None:
         with meta.transaction() as tx:
             tx.put_upload(ino, _or_none(msgspec.structs.replace(NOTHING, attempts=state.attempts)))
+
+
+def forget_fingerprints(meta: MetaStore, ino: int) -> bool:
+    """Send the file whole the next time. Returns whether there were any."""
+    if meta.fingerprints(ino) is None:
+        return False
+    with meta.transaction() as tx:
+        tx.put_fingerprints(ino, None)
+    return True
 
 
 def _or_none(state: UploadState) -> UploadState | None:

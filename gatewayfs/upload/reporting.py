@@ -42,6 +42,8 @@ def report(ctx: Context, schedule: Schedule) -> UploadStatus:
         uploaded_bytes=counters.uploaded_bytes,
         copied=counters.copied,
         deleted=counters.deleted,
+        copied_parts=counters.copied_parts,
+        saved_bytes=counters.saved_bytes,
         rate_bytes_per_s=counters.rate(now_s),
         body_bytes_in_flight=ctx.budget.used_bytes,
     )

@@ -10,14 +10,16 @@ import stat
 
 import msgspec
 
+from gatewayfs.cache.content import Snapshot
 from gatewayfs.errors import (
     ConcurrentRequest,
     ObjectNotFound,
     PreconditionFailed,
     StoreError,
 )
-from gatewayfs.meta.schema import Attempt, Inode, Remote
+from gatewayfs.meta.schema import Attempt, Fingerprints, Inode, Remote
 from gatewayfs.runtime.failpoints import failpoint, register
+from gatewayfs.runtime.fingerprints import UNKNOWN
 from gatewayfs.s3.attributes import split_metadata
 from gatewayfs.s3.store import (
     Body,
@@ -28,10 +30,11 @@ from gatewayfs.s3.store import (
 from gatewayfs.types import ObjectKey
 from gatewayfs.upload import records
 from gatewayfs.upload.conflicts import their_attributes
-from gatewayfs.upload.context import Context
+from gatewayfs.upload.context import Context, StillChanging
+from gatewayfs.upload.delta import PartPlan, fingerprints_of
 from gatewayfs.upload.looking import Unexpected, absorb, guarded, put_attempt
 from gatewayfs.upload.metadata import headers_record, kept_storage_class, object_headers, object_metadata
-from gatewayfs.upload.multipart import StillChanging, send_large
+from gatewayfs.upload.multipart import send_large
 from gatewayfs.upload.plan import SendContent, SendSmall, content_differs
 
 _PUT_BEFORE = register("upload.put.before", "the attempt is in the journal; nothing was sent")
@@ -61,15 +64,15 @@ async def send_content(ctx: Context, ino: int, step: SendContent) -> None:
         return
     if not cache.is_resident(inode) and not await fetch_rest(ctx, ino):
         return
-    snapshot = await cache.snapshot(ino, part_bytes)
+    snapshot = await cache.snapshot(ino, ctx.settings.cell_bytes_for(inode.size))
     now = ctx.meta.inode(ino)
     if now is None or not _same_base(inode, now):
         return
-    body = snapshot.parts[0] if snapshot.parts else InlineBody(b"")
-    if len(snapshot.parts) > 1 or body is None:
+    if snapshot.size > part_bytes or UNKNOWN in snapshot.cells:
         raise StillChanging
     if records.wanted_key(ctx.meta, now) == step.key:
-        await _put(ctx, now, step.key, body, step.condition, snapshot.revision)
+        body = snapshot.body(0, snapshot.size)
+        await _put(ctx, now, step.key, body, step.condition, snapshot.revision, snapshot)
 
 
 def _same_base(before: Inode, after: Inode) -> bool:
@@ -90,7 +93,15 @@ async def fetch_rest(ctx: Context, ino: int) -> bool:
     return True
 
 
-async def _put(ctx: Context, inode: Inode, key: str, body: Body, condition: Condition, content_revision: int) -> None:
+async def _put(
+    ctx: Context,
+    inode: Inode,
+    key: str,
+    body: Body,
+    condition: Condition,
+    content_revision: int,
+    snapshot: Snapshot | None = None,
+) -> None:
     metadata = object_metadata(inode)
     headers = object_headers(inode, ctx.settings.guess_mime_type)
     attempt = put_attempt(key, body, metadata, content_revision, inode.meta_revision)
@@ -126,7 +137,11 @@ async def _put(ctx: Context, inode: Inode, key: str, body: Body, condition: Cond
         result.version_id,
         kept_storage_class(inode),
     )
-    record(ctx, inode.ino, remote)
+    known = None
+    # A smaller object cannot be copied as a part, unless it is the last one.
+    if snapshot is not None and snapshot.size >= ctx.settings.part_bytes_min:
+        known = fingerprints_of(PartPlan(snapshot, (), None), remote)
+    record(ctx, inode.ino, remote, known)
 
 
 async def mismatch(ctx: Context, ino: int, key: str, attempt: Attempt, info: ObjectInfo | None) -> None:
@@ -137,9 +152,14 @@ async def mismatch(ctx: Context, ino: int, key: str, attempt: Attempt, info: Obj
         records.forget_attempt(ctx.meta, ino, attempt)
 
 
-def record(ctx: Context, ino: int, remote: Remote) -> None:
+def record(
+    ctx: Context, ino: int, remote: Remote, fingerprints: Fingerprints | None = None, copied: Remote | None = None
+) -> None:
     """``remote`` is in the bucket; look at whatever that changes."""
-    for target in records.record_sent(ctx.meta, ino, remote, ctx.clock.time_ns(), news=ctx.hooks.news):
+    now_ns, news = ctx.clock.time_ns(), ctx.hooks.news
+    for target in records.record_sent(
+        ctx.meta, ino, remote, now_ns, news=news, fingerprints=fingerprints, copied=copied
+    ):
         ctx.notice(target)
 
 

@@ -1,42 +1,39 @@
 """Parts of one multipart upload: several at a time, acknowledged ones remembered.
 
-A part of which no byte is here is copied inside the bucket from the object the file is in; the others are read from the
+Some are copied inside the bucket from the object the file is in (``delta.py`` says which); the others are read from the
 cache disk by the store, which checks their fingerprint first. Acknowledged parts are written to the upload state often
 enough that a crash loses little, and seldom enough that it costs little.
 """
 
+import logging
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 
 import msgspec
 import trio
 
-from gatewayfs.cache.content import Snapshot
-from gatewayfs.errors import BodyChanged, GatewayError, ObjectNotFound, PreconditionFailed
+from gatewayfs.errors import (
+    BodyChanged,
+    GatewayError,
+    ObjectArchived,
+    ObjectNotFound,
+    PreconditionFailed,
+    StoreAccessDenied,
+    StoreRefused,
+)
 from gatewayfs.meta.schema import Inode, UploadPart, UploadState
 from gatewayfs.runtime.failpoints import failpoint, register
-from gatewayfs.s3.store import Body, Part
+from gatewayfs.s3.store import Part
 from gatewayfs.types import ETag, ObjectKey
 from gatewayfs.upload import records
 from gatewayfs.upload.context import Context
+from gatewayfs.upload.delta import PartPlan, PlannedPart
 from gatewayfs.upload.looking import absorb
 from gatewayfs.upload.parts import fingerprint_of, still_valid
+from gatewayfs.upload.sources import pin_source
+
+log = logging.getLogger(__name__)
 
 _PART_AFTER = register("upload.part.after", "the part is in the store; the record may not know it")
-
-
-@dataclass(frozen=True, slots=True)
-class PlannedPart:
-    """One part of a snapshot; ``body`` None where its bytes are only in the bucket."""
-
-    number: int
-    offset: int
-    length: int
-    body: Body | None
-
-
-def can_copy_parts(ctx: Context) -> bool:
-    return ctx.capabilities.part_copy and ctx.capabilities.copy_source_if_match
 
 
 def relevant(ctx: Context, now: Inode, planned: Inode, key: str) -> bool:
@@ -44,21 +41,25 @@ def relevant(ctx: Context, now: Inode, planned: Inode, key: str) -> bool:
     return records.wanted_key(ctx.meta, now) == key and now.remote == planned.remote
 
 
-async def bring_parts(ctx: Context, inode: Inode, state: UploadState, snapshot: Snapshot) -> None:
-    """Make the store hold every part of the snapshot; what it holds is in the upload state afterwards."""
-    size = state.part_bytes
-    planned = [
-        PlannedPart(number, (number - 1) * size, min(size, snapshot.size - (number - 1) * size), body)
-        for number, body in enumerate(snapshot.parts, 1)
-    ]
+async def bring_parts(ctx: Context, inode: Inode, state: UploadState, plan: PartPlan) -> None:
+    """Make the store hold every part of the plan; what it holds is in the upload state afterwards.
+
+    Raises BodyChanged: the bytes, or the object to copy from, are others by now. StoreError.
+    """
+    remote = inode.remote
+    if remote is not None and plan.copied_parts:
+        pinned = await pin_source(ctx, inode.ino, state, remote)
+        if pinned is None:
+            raise BodyChanged("the object parts are copied from changed", key=remote.key)
+        state = pinned
     done = {part.number: part for part in state.parts}
     keep = {
         part.number: done[part.number]
-        for part in planned
-        if part.number in done and still_valid(done[part.number], part.number, part.offset, part.length, part.body)
+        for part in plan.parts
+        if part.number in done and still_valid(done[part.number], part.offset, part.length, part.body)
     }
     progress = Progress(ctx, inode.ino, state, keep)
-    sends = [sender(ctx, inode, state, part, progress) for part in planned if part.number not in keep]
+    sends = [sender(ctx, inode, state, part, progress) for part in plan.parts if part.number not in keep]
     await in_parallel(sends, ctx.settings.parts_per_file)
     progress.save()
 
@@ -104,7 +105,7 @@ def sender(
             ctx.counters.sent(part.length, ctx.clock.monotonic())
         failpoint(_PART_AFTER)
         fingerprint = fingerprint_of(part.body)
-        progress.add(UploadPart(part.number, answer.etag, part.offset, part.length, fingerprint))
+        progress.add(UploadPart(part.number, answer.etag, part.offset, part.length, fingerprint, part.body is None))
 
     return send
 
@@ -126,7 +127,13 @@ async def _copy_part(ctx: Context, inode: Inode, state: UploadState, part: Plann
         )
     except (PreconditionFailed, ObjectNotFound):
         await absorb(ctx, inode.ino, remote.key, await ctx.look(remote.key))
-        raise BodyChanged("the object the missing bytes are in changed", key=remote.key) from None
+        raise BodyChanged("the object parts are copied from changed", key=remote.key) from None
+    except (StoreAccessDenied, StoreRefused, ObjectArchived) as problem:
+        # What may be overwritten may perhaps not be read (any more). What is here can still be sent.
+        if not records.forget_fingerprints(ctx.meta, inode.ino):
+            raise
+        log.warning("%s will be sent whole, nothing of it can be copied: %s", state.key, problem)
+        raise BodyChanged("parts cannot be copied", key=remote.key) from problem
 
 
 async def in_parallel(sends: Sequence[Callable[[], Awaitable[None]]], at_a_time: int) -> None:

@@ -8,8 +8,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gatewayfs.conflict import Policy
+from gatewayfs.runtime.fingerprints import LEAF_BYTES
 from gatewayfs.runtime.kernel import Kernel
 from gatewayfs.s3.attributes import ShareDefaults
+from gatewayfs.s3.store import PART_BYTES_MIN
+from gatewayfs.upload.layout import Limits, cell_bytes_for, limits_for
 from gatewayfs.upload.news import News, Silence
 
 Event = Mapping[str, Any]
@@ -24,6 +27,8 @@ class UploadSettings:
         settle_s: wait this long after the last change, so that "write temporary, rename over" collapses.
         settle_max_s: but never longer than this after the first change.
         part_bytes: part size of multipart uploads; files up to this size go in one PUT.
+        part_bytes_min: the smallest part the store takes, except for the last one.
+        cell_bytes: files are compared with what was uploaded before in units of this, larger ones in larger units.
         workers: small files (and copies, deletes) under way at a time.
         big_workers: files of more than one part under way at a time; their parts run in parallel besides.
         huge_workers: the same for files over ``huge_bytes``, which take long.
@@ -45,6 +50,8 @@ class UploadSettings:
     settle_s: float = 2.0
     settle_max_s: float = 60.0
     part_bytes: int = 8 << 20
+    part_bytes_min: int = PART_BYTES_MIN
+    cell_bytes: int = LEAF_BYTES
     workers: int = 16
     big_workers: int = 4
     huge_workers: int = 2
@@ -60,6 +67,14 @@ class UploadSettings:
     defaults: ShareDefaults = field(default_factory=ShareDefaults)
     exclude: tuple[str, ...] = (".nfs*",)
     read_only: bool = False
+
+    def cell_bytes_for(self, size_bytes: int) -> int:
+        """The unit in which a file of that size is compared."""
+        return cell_bytes_for(size_bytes, min(self.cell_bytes, self.part_bytes))
+
+    def limits_for(self, cell_bytes: int, part_bytes: int) -> Limits:
+        """What the parts of an upload may be like."""
+        return limits_for(cell_bytes, min(self.part_bytes_min, self.part_bytes), part_bytes)
 
 
 def no_claimant(key: str, directory: int) -> int:

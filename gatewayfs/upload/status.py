@@ -84,7 +84,10 @@ class DrainReport:
 
 @dataclass(frozen=True, slots=True)
 class UploadStatus:
-    """The queue at one moment. Rates are means over the last ten seconds or so, bytes per second of bodies sent."""
+    """The queue at one moment. Rates are means over the last ten seconds or so, bytes per second of bodies sent.
+
+    ``copied_parts`` and ``saved_bytes`` are of edited files: what was copied in the bucket instead of being sent.
+    """
 
     entries: int
     entries_bytes: int
@@ -105,6 +108,8 @@ class UploadStatus:
     uploaded_bytes: int
     copied: int
     deleted: int
+    copied_parts: int
+    saved_bytes: int
     rate_bytes_per_s: float
     body_bytes_in_flight: int
 
@@ -118,6 +123,8 @@ class Counters:
     uploaded_bytes: int = 0
     copied: int = 0
     deleted: int = 0
+    copied_parts: int = 0
+    saved_bytes: int = 0
     errors: deque[ErrorNote] = field(default_factory=lambda: deque(maxlen=ERRORS_KEPT))
     _rate: float = 0.0
     _rate_at_s: float = 0.0

@@ -169,7 +169,13 @@ async def rig(
         clock=clock,
         rng=random.Random(seed),
         gate=Gate(0.5, random.Random(seed)),
-        settings=UploadSettings(settle_s=settle_s, part_bytes=PART_BYTES, retry_s_max=0.5),
+        settings=UploadSettings(
+            settle_s=settle_s,
+            part_bytes=PART_BYTES,
+            part_bytes_min=PART_BYTES // 4,
+            cell_bytes=PART_BYTES // 16,
+            retry_s_max=0.5,
+        ),
         hooks=UploadHooks(
             ensure_listed=refresh.ensure_listed,
             flush_live=flush_live,

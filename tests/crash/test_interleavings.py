@@ -40,7 +40,7 @@ async def test_a_snapshot_waits_for_a_writer_that_has_announced_its_change(tmp_p
 
             async def take() -> None:
                 snapshot = await share.cache.snapshot(inode.ino, 1 << 20)
-                with open(snapshot.parts[0].path, "rb") as file:  # type: ignore[union-attr]
+                with open(snapshot.path, "rb") as file:
                     taken.append(file.read(1))
 
             nursery.start_soon(take)

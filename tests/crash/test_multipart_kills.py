@@ -101,6 +101,38 @@ def test_a_kill_anywhere_in_an_upload_in_parts_leaves_one_version_and_no_fragmen
     finish(served, bucket, data)
 
 
+@pytest.mark.parametrize(
+    "armed",
+    [
+        "upload.create.before",
+        "upload.part.after:1",
+        "upload.part.after:2",
+        "upload.complete.before",
+        "upload.complete.after",
+    ],
+)
+def test_a_kill_anywhere_in_an_upload_of_an_edit_leaves_the_edited_file_whole(
+    armed: str, gateway: Callable[..., Gateway], bucket: Bucket
+) -> None:
+    """Some of its parts are copied from the object it replaces."""
+    served = gateway(settings=SETTINGS)
+    data = os.urandom(SIZE)
+    (served.mount_dir / "big").write_bytes(data)
+    served.drain()
+    served.terminate()
+    served.env = {VARIABLE: f"{armed}=kill"}
+    served.start()
+    edited = data[: 2 * PART_BYTES] + b"edit" + data[2 * PART_BYTES + 4 :]
+    with (served.mount_dir / "big").open("r+b") as file:
+        file.seek(2 * PART_BYTES)
+        file.write(b"edit")
+    assert served.wait_exit() == -signal.SIGKILL
+    assert bucket.body("big") == (edited if armed == "upload.complete.after" else data)
+    served.env = {}
+    served.start()
+    finish(served, bucket, edited)
+
+
 def test_a_file_removed_after_the_kill_leaves_no_fragment(
     written: Callable[[str], tuple[Gateway, bytes]], bucket: Bucket
 ) -> None:

@@ -163,7 +163,13 @@ class World:
             clock=self.clock,
             rng=self._rng,
             gate=gate,
-            settings=UploadSettings(part_bytes=PART_BYTES, retry_s_max=RETRY_S_MAX, workers=4),
+            settings=UploadSettings(
+                part_bytes=PART_BYTES,
+                part_bytes_min=PART_BYTES // 4,
+                cell_bytes=PART_BYTES // 16,
+                retry_s_max=RETRY_S_MAX,
+                workers=4,
+            ),
             hooks=UploadHooks(
                 ensure_listed=self.refresh.ensure_listed,
                 flush_live=lambda ino: self.fs.files.persist(ino),

@@ -18,7 +18,6 @@ from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
 import trio
-import xxhash
 from sortedcontainers import SortedDict
 
 from gatewayfs.errors import (
@@ -31,6 +30,7 @@ from gatewayfs.errors import (
     StoreRefused,
     UploadNotFound,
 )
+from gatewayfs.runtime.fingerprints import fingerprint_of
 from gatewayfs.s3.attributes import metadata_size_bytes
 from gatewayfs.s3.headers import object_headers
 from gatewayfs.s3.options import ObjectOptions
@@ -565,7 +565,7 @@ def read_body(body: Body) -> bytes:
         data = file.read(body.length)
     if len(data) != body.length:
         raise BodyChanged(f"file is shorter than planned: {body.path}")
-    if body.fingerprint is not None and xxhash.xxh3_128_digest(data) != body.fingerprint:
+    if body.fingerprint is not None and fingerprint_of(data, body.cell_bytes) != body.fingerprint:
         raise BodyChanged(f"file changed: {body.path}")
     return data
 

@@ -8,13 +8,14 @@ from hypothesis import strategies as st
 
 from gatewayfs.cache.content import ContentCache
 from gatewayfs.cache.fetch import FETCH_BYTES, BucketMovedOn
+from gatewayfs.cache.snapshot import fingerprint
 from gatewayfs.errors import CorruptRecord
 from gatewayfs.meta.env import MetaStore
 from gatewayfs.meta.schema import Directory, Inode, Remote
 from gatewayfs.runtime.clock import ManualClock
+from gatewayfs.runtime.fingerprints import fingerprint_of
 from gatewayfs.runtime.offload import InlineOffload
-from gatewayfs.s3.store import FileRange, InlineBody
-from tests.support.fakestore import FakeObjectStore
+from tests.support.fakestore import FakeObjectStore, read_body
 
 SMALL = 100
 
@@ -115,7 +116,7 @@ async def follow(directory, steps, original):
             snapshot = await box.cache.snapshot(2, 64)
             durable = bytes(model)
             assert snapshot.size == len(model)
-            check_parts(snapshot, model)
+            check_snapshot(snapshot, model)
         else:
             await content.persist()
             durable = bytes(model)
@@ -132,15 +133,17 @@ async def follow(directory, steps, original):
     box.close()
 
 
-def check_parts(snapshot, model):
-    for number, part in enumerate(snapshot.parts):
-        want = bytes(model if isinstance(part, InlineBody) else model[number * 64 : number * 64 + 64])
-        if isinstance(part, InlineBody):
-            assert part.data == want
-        elif isinstance(part, FileRange):
-            with open(part.path, "rb") as file:
-                file.seek(part.offset)
-                assert file.read(part.length) == want
+def check_snapshot(snapshot, model):
+    """What is here has the model's bytes and fingerprints; nothing is said of what is not."""
+    here = [number for number, cell in enumerate(snapshot.cells) if cell]
+    assert snapshot.absent.isdisjoint(here)
+    assert all(len(snapshot.cells[number]) == 16 for number in here)
+    for number in here:
+        want = bytes(model[number * 64 : number * 64 + 64])
+        assert snapshot.cells[number] == fingerprint_of(want, 64)
+        assert read_body(snapshot.body(number * 64, len(want))) == want
+    if len(here) == len(snapshot.cells):
+        assert read_body(snapshot.body(0, snapshot.size)) == model
 
 
 async def test_nothing_unpersisted_is_called_clean_after_a_crash(cache):
@@ -198,6 +201,28 @@ async def test_a_snapshot_survives_appends_and_nothing_else(cache):
     again = await cache.cache.snapshot(2, 64)
     assert cache.cache.still(2, again)
     assert not cache.cache.still(2, snapshot)
+    cache.cache.release(content)
+
+
+async def test_a_snapshot_reads_again_only_what_another_one_of_the_same_bytes_does_not_know(cache, monkeypatch):
+    read = []
+
+    def watched(file, offset, length, cell_bytes):
+        read.append((offset, length))
+        return fingerprint(file, offset, length, cell_bytes)
+
+    monkeypatch.setattr("gatewayfs.cache.snapshot.fingerprint", watched)
+    cache.make()
+    content = cache.cache.acquire(cache.inode)
+    await content.write(0, b"x" * 3 * SMALL)
+    before = await cache.cache.snapshot(2, 64)
+    assert read == [(0, 3 * SMALL)]
+    read.clear()
+    assert (await cache.cache.snapshot(2, 64, before)).cells == before.cells
+    assert read == []
+    await content.write(5, b"!")
+    assert (await cache.cache.snapshot(2, 64, before)).cells[0] != before.cells[0]
+    assert read == [(0, 3 * SMALL)]
     cache.cache.release(content)
 
 

@@ -13,9 +13,9 @@ from gatewayfs.cache.limits import Limits
 from gatewayfs.meta.env import MetaStore
 from gatewayfs.meta.schema import Directory, Inode, Remote
 from gatewayfs.runtime.clock import ManualClock
+from gatewayfs.runtime.fingerprints import UNKNOWN
 from gatewayfs.runtime.offload import InlineOffload
-from gatewayfs.s3.store import FileRange
-from tests.support.fakestore import FakeObjectStore
+from tests.support.fakestore import FakeObjectStore, read_body
 
 SMALL = 10_000
 CHUNK = 1 << 20
@@ -280,12 +280,12 @@ async def test_a_part_that_is_partly_evicted_and_partly_changed_is_sent_whole(bo
     box.evictor.limits = Limits(size_bytes=1)
     await box.evictor.relieve()
     assert not content.extents.covers(2 * CHUNK, 3 * CHUNK)
-    parts = (await box.cache.snapshot(2, 2 << 20)).parts
-    assert parts[0] is None, "all of it is in the bucket"
-    assert isinstance(parts[1], FileRange), "only a part of it is"
-    with open(parts[1].path, "rb") as file:
-        file.seek(parts[1].offset)
-        assert file.read(parts[1].length) == data[2 * CHUNK : 3 * CHUNK + 5] + b"!" + data[3 * CHUNK + 6 :]
+    snapshot = await box.cache.snapshot(2, 2 << 20)
+    assert snapshot.absent == {0}, "all of it is in the bucket, and only a part of the other"
+    assert snapshot.cells[1] == UNKNOWN, "so it must be fetched before it is sent"
+    await box.cache.ensure_resident(2, 2 * CHUNK, 4 * CHUNK)
+    body = (await box.cache.snapshot(2, 2 << 20, snapshot)).body(2 * CHUNK, 2 * CHUNK)
+    assert read_body(body) == data[2 * CHUNK : 3 * CHUNK + 5] + b"!" + data[3 * CHUNK + 6 :]
     box.cache.release(content)
 
 

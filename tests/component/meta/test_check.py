@@ -12,13 +12,16 @@ import pytest
 from gatewayfs.meta import check as check_module
 from gatewayfs.meta import codec
 from gatewayfs.meta.check import check, check_online
-from gatewayfs.meta.schema import Directory, Doomed, Inode, Parked, Placement, Remote, UploadState
+from gatewayfs.meta.schema import Directory, Doomed, Fingerprints, Inode, Parked, Placement, Remote, UploadState
 from tests.component.meta.stores import make_directory, make_file, new_store, open_store
 
 replace = msgspec.structs.replace
 Plant = Callable[[lmdb.Transaction], object]
 
 DIRECTORY, FILE, ORPHAN = 2, 3, 4
+
+KNOWN = Fingerprints("p/d/f", "etag", 3, 2, b"x" * 32)
+"""What is known of the bytes of FILE's object: three, in two cells."""
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +38,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
         tx.doom(Doomed("p/gone", "", 1))
         tx.put_upload(ino, UploadState("p/d/f", "u", 1, 1, 8))
         tx.put_parked(ino, Parked(1, "denied"))
+        tx.put_fingerprints(ino, KNOWN)
     assert check(store) == []
     store.close()
     return directory
@@ -82,6 +86,16 @@ PLANTS: dict[str, tuple[Plant, str]] = {
     "doomed misplaced": (add(codec.doomed_key("p/y"), codec.encode(Doomed("p/z", "", 1))), "wrong place"),
     "doomed unreadable": (add(codec.doomed_key("p/y"), b"\xc1"), "does not decode"),
     "upload of nobody": (add(codec.upload_key(99), codec.encode(UploadState("k", "u", 1, 1, 8))), "inode 99"),
+    "fingerprints of nobody": (add(codec.fingerprints_key(99), codec.encode(KNOWN)), "inode 99"),
+    "fingerprints of another object": (
+        add(codec.fingerprints_key(FILE), codec.encode(replace(KNOWN, etag="another"))),
+        "is not its object",
+    ),
+    "fingerprints of a wrong number": (
+        add(codec.fingerprints_key(FILE), codec.encode(replace(KNOWN, digests=b"x" * 16))),
+        "16 bytes for 3 in cells of 2",
+    ),
+    "fingerprints unreadable": (add(codec.fingerprints_key(FILE), b"\xc1"), "does not decode"),
     "parked nobody": (add(codec.parked_key(99), codec.encode(Parked(1, "x"))), "parked inode 99"),
     "parent is a file": (change(FILE, parent=FILE), "is no directory"),
     "parent missing": (change(FILE, parent=99), "parent 99 is missing"),

@@ -17,9 +17,11 @@ import trio
 
 from gatewayfs.cache.content import ContentCache
 from gatewayfs.conflict import Policy
+from gatewayfs.meta.check import check
 from gatewayfs.meta.env import MetaStore
 from gatewayfs.meta.schema import Directory, Inode
 from gatewayfs.runtime.clock import ManualClock
+from gatewayfs.runtime.fingerprints import Fingerprinter
 from gatewayfs.runtime.offload import InlineOffload
 from gatewayfs.s3.gate import Gate
 from gatewayfs.upload import records
@@ -226,6 +228,18 @@ class World:
             if inode.remote is not None:
                 stored = self.bucket.raw[inode.remote.key]
                 assert (inode.remote.key, inode.remote.etag) == (self.prefix + path, stored.etag)
+                self.check_fingerprints(inode, stored.data)
+        assert check(self.meta) == []
+
+    def check_fingerprints(self, inode, data):
+        """What is known of an object's bytes is true."""
+        known = self.meta.fingerprints(inode.ino)
+        if known is not None:
+            assert known.describes(inode.remote)
+            true = Fingerprinter(known.cell_bytes)
+            true.update(data)
+            for number, (said, cell) in enumerate(zip(known.cells, true.cells(), strict=True)):
+                assert said in (b"", cell), f"cell {number} of {inode.name!r}"
 
     # ------------------------------------------------------------------ working
 

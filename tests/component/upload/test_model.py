@@ -17,6 +17,8 @@ from tests.component.upload.harness import World, memory_directory
 from tests.support.fakestore import EVERYTHING, FakeObjectStore
 
 PART = 16
+PART_MIN = 8
+CELL = 4
 SMALL = 8
 
 NAMES = ("a", "b", "c", "d", "d/x", "d/y", "e", "e/x", "d/e", "d/e/z")
@@ -55,7 +57,14 @@ faults = st.one_of(
 )
 programs = st.lists(st.one_of(operations, operations, operations, faults), max_size=25)
 quiet_programs = st.lists(operations, max_size=20)
-stores = st.sampled_from([EVERYTHING, Capabilities(), Capabilities(False, False, False, False, False, False, False)])
+stores = st.sampled_from(
+    [
+        EVERYTHING,
+        Capabilities(),
+        Capabilities(part_copy_source_if_match=False),
+        Capabilities(False, False, False, False, False, False, False),
+    ]
+)
 
 
 class Program:
@@ -213,8 +222,11 @@ class Program:
 def simulate(program, capabilities, **more):
     async def main():
         with memory_directory() as directory:
-            bucket = FakeObjectStore(part_bytes_min=1, capabilities=capabilities)
-            world = World(directory, bucket=bucket, part_bytes=PART, small_file_bytes=SMALL, fetch_bytes_max=40, **more)
+            bucket = FakeObjectStore(part_bytes_min=PART_MIN, capabilities=capabilities)
+            world = World(
+                directory, bucket=bucket, part_bytes=PART, part_bytes_min=PART_MIN, cell_bytes=CELL,
+                small_file_bytes=SMALL, fetch_bytes_max=40, **more,
+            )  # fmt: skip
             try:
                 with trio.fail_after(1_000_000):
                     await Program(world).run(program)

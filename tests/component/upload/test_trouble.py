@@ -116,10 +116,10 @@ async def test_bytes_that_contradict_their_checksum_are_never_uploaded(world):
     await world.write("a", b"x")
     await world.write("b", b"y")
 
-    async def corrupt(_ino, _part_bytes, original=world.cache.snapshot):
+    async def corrupt(_ino, _cell_bytes, original=world.cache.snapshot):
         if _ino == world.need("a").ino:
             raise CorruptRecord("the pack entry does not match its checksum")
-        return await original(_ino, _part_bytes)
+        return await original(_ino, _cell_bytes)
 
     world.cache.snapshot = corrupt
     async with world.running() as uploader:
@@ -212,12 +212,12 @@ async def test_a_bug_costs_its_entry_a_pause_and_a_traceback(world, caplog):
     failures = 3
     original = world.cache.snapshot
 
-    async def broken(which, part_bytes):
+    async def broken(which, cell_bytes):
         nonlocal failures
         if which == ino and failures:
             failures -= 1
             raise ZeroDivisionError("a bug")
-        return await original(which, part_bytes)
+        return await original(which, cell_bytes)
 
     world.cache.snapshot = broken
     async with world.running() as uploader:

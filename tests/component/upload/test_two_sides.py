@@ -50,7 +50,7 @@ faults = st.one_of(
     ),
 )
 programs = st.lists(st.one_of(operations, operations, operations, faults), max_size=25)
-stores = st.sampled_from([EVERYTHING, Capabilities()])
+stores = st.sampled_from([EVERYTHING, Capabilities(), Capabilities(part_copy_source_if_match=False)])
 
 
 class History(FakeObjectStore):
@@ -198,10 +198,10 @@ class Program:
 def simulate(program, capabilities, policy):
     async def main():
         with memory_directory() as directory:
-            bucket = History(part_bytes_min=1, capabilities=capabilities)
+            bucket = History(part_bytes_min=8, capabilities=capabilities)
             world = World(
-                directory, bucket=bucket, part_bytes=16, small_file_bytes=8, fetch_bytes_max=20,
-                conflict_policy=policy,
+                directory, bucket=bucket, part_bytes=16, part_bytes_min=8, cell_bytes=4,
+                small_file_bytes=8, fetch_bytes_max=20, conflict_policy=policy,
             )  # fmt: skip
             try:
                 with trio.fail_after(1_000_000):

@@ -7,6 +7,7 @@ import pytest
 import xxhash
 
 from gatewayfs.errors import BodyChanged, CacheDiskFailed
+from gatewayfs.runtime.fingerprints import fingerprint_of
 from gatewayfs.s3 import bodies
 from gatewayfs.s3.bodies import FileSink, read_payload
 from gatewayfs.s3.store import FileRange, InlineBody
@@ -43,6 +44,15 @@ def test_a_payload_is_the_range_with_its_digest(path: Path, start: int, length: 
 @pytest.mark.usefixtures("way")
 def test_another_content_than_planned_is_refused_before_anything_is_sent(path: Path) -> None:
     planned = FileRange(str(path), 0, len(DATA), xxhash.xxh3_128_digest(DATA))
+    path.write_bytes(DATA[:-1] + b"X")
+    with pytest.raises(BodyChanged):
+        read_payload(planned)
+
+
+@pytest.mark.usefixtures("way")
+def test_a_fingerprint_by_cells_is_checked_as_well(path: Path) -> None:
+    planned = FileRange(str(path), 0, len(DATA), fingerprint_of(DATA, 1000), 1000)
+    assert b"".join(read_payload(planned).chunks()) == DATA
     path.write_bytes(DATA[:-1] + b"X")
     with pytest.raises(BodyChanged):
         read_payload(planned)

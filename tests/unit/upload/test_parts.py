@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gatewayfs.s3.store import OBJECT_BYTES_MAX, PARTS_MAX, Part
-from gatewayfs.upload.parts import COPY_PART_BYTES, composite_etag, copy_ranges, mixed_parts, part_bytes_for
+from gatewayfs.upload.layout import COPY_PART_BYTES
+from gatewayfs.upload.parts import composite_etag, copy_ranges, part_bytes_for
 
 MIB = 1 << 20
 
@@ -39,18 +40,3 @@ def test_a_composite_etag_is_the_md5_of_md5s():
 def test_part_etags_that_are_no_md5_make_no_composite():
     assert composite_etag([Part(1, "not hexadecimal")]) is None
     assert composite_etag([Part(1, "abcd")]) is None
-
-
-@given(st.lists(st.integers(0, 60), unique=True).map(sorted), st.integers(1, 20))
-def test_mixed_parts_are_those_with_both_kinds_of_bytes(edges, part):
-    edges = edges[: len(edges) // 2 * 2]
-    size = 60
-    here = [
-        any(start <= byte < end for start, end in zip(edges[::2], edges[1::2], strict=True)) for byte in range(size)
-    ]
-    expected = []
-    for start in range(0, size, part):
-        inside = here[start : min(start + part, size)]
-        if any(inside) and not all(inside):
-            expected.append((start, start + len(inside)))
-    assert mixed_parts(edges, size, part) == expected
