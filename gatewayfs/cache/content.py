@@ -106,6 +106,7 @@ class ContentCache:
             ahead.within(self.evictor.limits.size_bytes),
             self.release,
         )
+        self.fetch = self._fetcher.fetch
         self._parts = CacheParts(
             meta=meta,
             packs=self.packs,

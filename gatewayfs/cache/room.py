@@ -119,6 +119,11 @@ class Room:
         """Whether a file has bytes here."""
         return key_of(ino, 0, True) in self.entries or key_of(ino, 0, False) in self.entries or ino in self._chunks
 
+    def keys_of(self, ino: int) -> list[int]:
+        """The entries of a file."""
+        keys = [key_of(ino, 0, True), *(key_of(ino, chunk, False) for chunk in range(self._chunks.get(ino, 1)))]
+        return [key for key in keys if key in self.entries]
+
     def touch(self, ino: int, offset: int = 0) -> None:
         """A file was opened, or read from another chunk than before."""
         if not self.entries.touch(key_of(ino, offset // self.chunk_bytes, False)):

@@ -22,6 +22,8 @@ VERBS = {
     "notify-when-uploaded": "have an event sent when everything written until now is in the bucket",
     "refresh-cache": "look again what is in the bucket, where others changed it",
     "throttle": "bandwidth limits and their weekly schedule",
+    "warm": "fetch files into the cache before they are needed",
+    "evict": "let cached bytes of files go that the bucket has too",
     "check": "whether records, cache files and queue agree",
     "recover": "rebuild changed files from a cache directory whose records are lost",
     "doctor": "whether this machine, its cache disk and the bucket are fit for a gateway",

@@ -16,6 +16,8 @@ NOTIFY = "notify-when-uploaded"
 THROTTLE = "throttle"
 THROTTLE_SET = "throttle-set"
 THROTTLE_SCHEDULE = "throttle-schedule"
+WARM = "warm"
+EVICT = "evict"
 QUEUE = "queue"
 QUEUE_HOLD = "queue-hold"
 QUEUE_RELEASE = "queue-release"
@@ -179,6 +181,23 @@ class QueueHolds(TypedDict, total=False):
 
     holds: list[dict[str, Any]]
     """path ("" is the whole share) and since_ns of everything that is held now."""
+
+
+class TreeArguments(TypedDict, total=False):
+    """Of WARM and EVICT."""
+
+    paths: list[str]
+    """"" is the root of the mount; a directory stands for everything below it."""
+
+
+class TreeResult(TypedDict, total=False):
+    """Answers WARM and EVICT; progress frames have the first two."""
+
+    files: int
+    bytes: int
+    files_left: int
+    left: list[LeftBehind]
+    """The first hundred that could not be fetched, or had to stay, with reasons."""
 
 
 class StopArguments(TypedDict, total=False):

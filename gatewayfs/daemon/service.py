@@ -17,6 +17,7 @@ from gatewayfs.control.server import Handler
 from gatewayfs.control.server import Progress as Tell
 from gatewayfs.daemon.build import Parts
 from gatewayfs.daemon.eventing import Notifying
+from gatewayfs.daemon.keeping import Keeping
 from gatewayfs.daemon.problems import problems
 from gatewayfs.daemon.queueing import Queueing
 from gatewayfs.errors import UserError
@@ -64,6 +65,7 @@ class Service:
             calls.STOP: self.stop,
             **parts.throttling.handlers(),
             **self._queueing.handlers(),
+            **Keeping(parts.cache, parts.meta, parts.filesystem.names, parts.refresh).handlers(),
         }
 
     async def status(self, _args: dict[str, Any], _progress: Tell) -> dict[str, Any]:
