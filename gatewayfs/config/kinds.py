@@ -26,6 +26,10 @@ class Kind:
     write: Callable[[Any], str]
 
 
+ID_MAX = (1 << 32) - 2
+"""2**32 - 1 is (uid_t)-1, "leave unchanged" to chown."""
+
+
 class SecretInValue(ValueError):
     """The value must not be repeated in the error message."""
 
@@ -199,6 +203,33 @@ def _patterns(value: object) -> object:
     return tuple(items)
 
 
+_ID_PAIR = re.compile(r"\s*([0-9]{1,10})\s*=\s*([0-9]{1,10})\s*")
+
+
+def _id_table(value: object) -> object:
+    items = [item for item in value.split(",") if item.strip()] if isinstance(value, str) else value
+    if not isinstance(items, list | tuple) or not all(isinstance(item, str) for item in items):
+        raise ValueError('write a list of pairs "id here=id in the bucket", like ["1000=5001", "1001=5002"]')
+    here: dict[int, str] = {}
+    there: dict[int, str] = {}
+    for item in items:
+        pair = _ID_PAIR.fullmatch(item)
+        if pair is None or max(int(pair[1]), int(pair[2])) > ID_MAX:
+            raise ValueError(f'{item!r} is not a pair of ids up to {ID_MAX}; write "1000=5001"')
+        for table, number, where in ((here, int(pair[1]), "left"), (there, int(pair[2]), "right")):
+            if number in table:
+                raise ValueError(
+                    f'{number} stands twice on the {where}, in "{table[number].strip()}" and "{item.strip()}": '
+                    "every id has one partner; take one out"
+                )
+            table[number] = item
+    return tuple(zip(here, there, strict=True))
+
+
+def _written_id_table(value: tuple[tuple[int, int], ...]) -> str:
+    return _written_list(tuple(f"{here}={there}" for here, there in value))
+
+
 Size = Annotated[int, BeforeValidator(units.parse_size), Kind("size", units.format_size)]
 RateLimit = Annotated[int | None, BeforeValidator(units.parse_rate_limit), Kind("rate", units.format_rate)]
 Duration = Annotated[float, BeforeValidator(units.parse_duration), Kind("duration", units.format_duration)]
@@ -216,6 +247,7 @@ WebhookUrl = Annotated[str, BeforeValidator(_webhook), Kind("URL", str)]
 CommandLine = Annotated[tuple[str, ...], BeforeValidator(_command_line), Kind("list of text", _written_list)]
 StorageClass = Annotated[str, BeforeValidator(_storage_class), Kind("storage class", str)]
 AccountId = Annotated[str, BeforeValidator(_account), Kind("account", str)]
+IdTable = Annotated[tuple[tuple[int, int], ...], BeforeValidator(_id_table), Kind("id table", _written_id_table)]
 Tags = Annotated[tuple[str, ...], BeforeValidator(_tags), Kind("list of text", _written_list)]
 Patterns = Annotated[tuple[str, ...], BeforeValidator(_patterns), Kind("list of text", _written_list)]
 FuseOptions = Annotated[tuple[str, ...], BeforeValidator(_fuse_options), Kind("list of text", _written_list)]

@@ -14,7 +14,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from gatewayfs.config.eventoptions import EventsOptions
+from gatewayfs.config.identityoptions import IdentityOptions
 from gatewayfs.config.kinds import (
+    ID_MAX,
     AbsolutePath,
     AccountId,
     BucketName,
@@ -36,9 +38,6 @@ from gatewayfs.config.kinds import (
     TimeZone,
 )
 from gatewayfs.config.section import Section, option_name
-
-ID_MAX = (1 << 32) - 2
-"""2**32 - 1 is (uid_t)-1, "leave unchanged" to chown."""
 
 
 class ShareOptions(Section):
@@ -209,6 +208,7 @@ class ShareConfig(Section):
     upload: UploadOptions
     throttle: ThrottleOptions
     metadata: MetadataOptions
+    identity: IdentityOptions
     mount: MountOptions
     events: EventsOptions
     log: LogOptions

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from gatewayfs.config import units
 from gatewayfs.config.eventoptions import EventsOptions
+from gatewayfs.config.identityoptions import contradictions
 from gatewayfs.config.model import ObjectsOptions, ShareConfig
 
 
@@ -33,6 +34,7 @@ def relations(config: ShareConfig) -> Iterator[str]:
             "uploads; make s3.connections the larger one"
         )
     yield from encryption(config.objects)
+    yield from contradictions(config.identity, config.metadata.uid, config.metadata.gid)
     yield from telling(config.events, config.mount.directory)
     if config.mount.directory is not None:
         yield from nested(config.cache.directory, config.mount.directory)

@@ -17,6 +17,7 @@ from gatewayfs.cache.content import ContentCache
 from gatewayfs.config import ShareConfig
 from gatewayfs.conflict import Policy
 from gatewayfs.daemon.eventing import build_events
+from gatewayfs.daemon.identifying import identity, share_defaults
 from gatewayfs.daemon.storing import cache_limits, object_options, store_options
 from gatewayfs.daemon.throttling import Throttling
 from gatewayfs.events.events import Events
@@ -31,7 +32,6 @@ from gatewayfs.runtime.offload import Offload
 from gatewayfs.runtime.precedence import Precedence
 from gatewayfs.runtime.randomness import generator
 from gatewayfs.runtime.throttle import Throttle
-from gatewayfs.s3.attributes import ShareDefaults
 from gatewayfs.s3.boto import resolve
 from gatewayfs.s3.capabilities import probe
 from gatewayfs.s3.client import HttpObjectStore
@@ -107,16 +107,6 @@ def open_store(config: ShareConfig, clock: Clock) -> HttpObjectStore:
     )
 
 
-def share_defaults(config: ShareConfig) -> ShareDefaults:
-    """Attributes of objects that carry none."""
-    return ShareDefaults(
-        file_mode=config.metadata.file_mode,
-        directory_mode=config.metadata.directory_mode,
-        uid=config.metadata.uid,
-        gid=config.metadata.gid,
-    )
-
-
 def build(
     config: ShareConfig, meta: MetaStore, http: HttpObjectStore, disk_offload: Offload, background: Background
 ) -> Parts:
@@ -160,6 +150,7 @@ def build(
             clock=clock,
             notice=uploader.notice,
             notice_doomed=uploader.notice_doomed,
+            identity=identity(config.identity),
         )
     )
     late.uploader, late.filesystem = uploader, filesystem

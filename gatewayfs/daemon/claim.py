@@ -9,6 +9,7 @@ import stat
 import msgspec
 
 from gatewayfs.config import ShareConfig
+from gatewayfs.daemon.identifying import share_defaults
 from gatewayfs.errors import UserError
 from gatewayfs.meta.env import MetaStore
 from gatewayfs.meta.schema import Directory, Inode
@@ -62,13 +63,14 @@ def note_verified(meta: MetaStore) -> None:
 
 def _root(config: ShareConfig, now_ns: int) -> Inode:
     """The root directory. Below a prefix it has a marker object that may carry attributes; a bucket itself has none."""
+    defaults = share_defaults(config)
     return Inode(
         ino=ROOT_INO,
         parent=0,
         name=b"",
-        mode=stat.S_IFDIR | config.metadata.directory_mode,
-        uid=config.metadata.uid,
-        gid=config.metadata.gid,
+        mode=stat.S_IFDIR | defaults.directory_mode,
+        uid=defaults.uid,
+        gid=defaults.gid,
         size=0,
         atime_ns=now_ns,
         mtime_ns=now_ns,

@@ -253,10 +253,8 @@ class Operations(pyfuse3.Operations):
         entry.generation = 0
         # What only a LIST told us (mode, owner, perhaps even the type) is provisional: the kernel asks again on use.
         entry.entry_timeout = entry.attr_timeout = self._timeout_s if inode.attributes_known else 0
-        entry.st_mode = inode.mode
+        entry.st_mode, entry.st_uid, entry.st_gid = self._fs.share.identity.shown(inode)
         entry.st_nlink = _links(inode)
-        entry.st_uid = inode.uid
-        entry.st_gid = inode.gid
         entry.st_rdev = inode.rdev
         entry.st_size = inode.size if not inode.is_directory else STATFS_BLOCK_BYTES
         entry.st_blksize = IO_BYTES_PREFERRED

@@ -5,7 +5,7 @@ compares; it costs the bucket one metadata copy, however many such changes come 
 """
 
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 
@@ -26,7 +26,7 @@ STATFS_FILES = 1 << 32
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """What setattr shall change; None leaves alone. ``times_now`` fields mean "the time of the call"."""
+    """What setattr shall change, owner and group as site ids; None leaves alone."""
 
     mode: int | None = None
     uid: int | None = None
@@ -70,11 +70,25 @@ class Attributes:
         if content is not None and content.changed:
             # An explicit time must not be overtaken by the time of a write that came before it.
             await content.persist()
+        changes = self._arriving(changes)
         with share.meta.transaction() as tx:
-            inode = tx.require(ino)
-            tx.put(_changed(inode, changes, share.clock.time_ns()))
+            inode, now_ns = tx.require(ino), share.clock.time_ns()
+            if _says_nothing_new(inode, changes):
+                tx.put(msgspec.structs.replace(inode, ctime_ns=now_ns))
+            else:
+                tx.put(_changed(inode, changes, now_ns))
         share.notice(ino)
         return self.live(share.meta.require(ino))
+
+    def _arriving(self, changes: Changes) -> Changes:
+        """What shall be kept of what a program asks for."""
+        identity = self._share.identity
+        return replace(
+            changes,
+            mode=None if changes.mode is None else changes.mode & ~identity.umask,
+            uid=None if changes.uid is None else identity.users.stored(changes.uid),
+            gid=None if changes.gid is None else identity.groups.stored(changes.gid),
+        )
 
     async def _resize(self, ino: int, size: int) -> None:
         share = self._share
@@ -152,6 +166,20 @@ def posix_attributes(inode: Inode) -> PosixAttributes:
         btime_ns=inode.btime_ns or None,
         rdev=inode.rdev,
     )
+
+
+def _says_nothing_new(inode: Inode, changes: Changes) -> bool:
+    """True for a chown or chmod to what the object says already, as ``rsync -a`` does for every file that is squashed.
+
+    Only objects written here are sure to say it: in others' it may be the share's default that is shown.
+    """
+    if changes.atime_ns is not None or changes.mtime_ns is not None:
+        return False
+    if inode.headers is not None or not inode.attributes_known or _explicit(inode) != inode.directory:
+        return False
+    asked = (changes.mode if changes.mode is None else stat.S_IMODE(changes.mode), changes.uid, changes.gid)
+    kept = (stat.S_IMODE(inode.mode), inode.uid, inode.gid)
+    return all(wanted is None or wanted == had for wanted, had in zip(asked, kept, strict=True))
 
 
 def _changed(inode: Inode, changes: Changes, now_ns: int) -> Inode:

@@ -114,9 +114,12 @@ class Namespace:
         self, tx: Transaction, directory: Inode, name: bytes, mode: int, caller: Caller, target: bytes | None, rdev: int
     ) -> Inode:
         now = self._share.clock.time_ns()
-        gid = caller.gid
+        identity = self._share.identity
+        gid = identity.groups.stored(caller.gid)
+        if not stat.S_ISLNK(mode):
+            mode &= ~identity.umask
         if directory.mode & stat.S_ISGID:
-            gid = directory.gid
+            gid = identity.groups.inherited(directory.gid)
             if stat.S_ISDIR(mode):
                 mode |= stat.S_ISGID
         inode = Inode(
@@ -124,7 +127,7 @@ class Namespace:
             parent=directory.ino,
             name=name,
             mode=mode,
-            uid=caller.uid,
+            uid=identity.users.stored(caller.uid),
             gid=gid,
             size=len(target) if target is not None else 0,
             atime_ns=now,

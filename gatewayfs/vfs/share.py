@@ -17,11 +17,12 @@ from gatewayfs.refresh.refresher import Refresh
 from gatewayfs.runtime.clock import Clock
 from gatewayfs.types import KEY_BYTES_MAX
 from gatewayfs.upload.records import release
+from gatewayfs.vfs.identity import Identity
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks: the credentials the kernel gives with a request."""
+    """Who asks: the credentials the kernel gives with a request, site ids."""
 
     uid: int = 0
     gid: int = 0
@@ -43,6 +44,7 @@ class Share:
     clock: Clock
     notice: Callable[[int], None]
     notice_doomed: Callable[[str], None]
+    identity: Identity = field(default_factory=Identity)
     open_directories: Counter[int] = field(default_factory=Counter)
     """Directory streams open now, by inode: a removed directory lives on until the last is closed."""
 

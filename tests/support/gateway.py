@@ -41,7 +41,8 @@ class Gateway:
         bucket: the bucket to mount.
         home: an existing directory for the mount point, the cache and the log.
         prefix: mount only the keys under it.
-        settings: ``--set key=value`` options.
+        settings: ``--set key=value`` options. ``identity.squash`` is ``none`` here unless they say otherwise: tests
+            run as root, and most of them ask whether what they made is as they made it.
         arguments: further arguments of ``gatewayfs mount``.
         env: additions to the daemon's environment.
         endpoint_url: instead of the bucket's own, for example a ``Link`` in front of it.
@@ -63,7 +64,7 @@ class Gateway:
         self.cache_dir = home / "cache"
         self.log_path = home / "daemon.log"
         self.prefix = prefix
-        self.settings = dict(settings or {})
+        self.settings = {"identity.squash": "none", **(settings or {})}
         self.arguments = list(arguments)
         self.env = dict(env or {})
         self.endpoint_url = endpoint_url or bucket.endpoint_url
