@@ -8,6 +8,8 @@ AHEAD_BYTES_MAX = 32 << 20
 
 AHEAD_REQUESTS_MAX = 8
 
+FILES_WHILE_LIMITED = 2
+
 CACHE_FRACTION = 8
 """A window is at most this part of the cache."""
 
@@ -25,6 +27,13 @@ class AheadSettings:
     bytes_max: int = AHEAD_BYTES_MAX
     requests_max: int = AHEAD_REQUESTS_MAX
     limit: Callable[[], int | None] = lambda: None
+
+    @property
+    def files_max(self) -> int:
+        """Small files under way at a time: 16 and a round trip of 20 ms are 800 a second."""
+        if not self.bytes_max:
+            return 0
+        return FILES_WHILE_LIMITED if self.limit() is not None else 2 * self.requests_max
 
     def within(self, cache_bytes: float) -> "AheadSettings":
         """The same for a cache of that size: what was fetched ahead must live until it is read."""

@@ -78,6 +78,7 @@ class ContentCache:
         self.packs = Packs(directory / "packs", disk, self._punch)
         self.folder = Folder(directory / "data", meta, background)
         limits = limits or Limits()
+        self.ahead, self.small_file_bytes = ahead.within(limits.size_bytes), small_file_bytes
         free = partial(free_bytes, directory)
         self.room = Room(self.packs, chunk_bytes)
         self.evictor = Evictor(
@@ -95,16 +96,9 @@ class ContentCache:
         self.room.grown = self.evictor.poke
         meta.watch = self._watch
         self.pressure = Pressure(self.room, self.evictor, meta, self._live)
+        admit = self.evictor.admit
         self._fetcher = Fetcher(
-            meta,
-            store,
-            self.packs,
-            self.room,
-            small_file_bytes,
-            deadline_s,
-            self.evictor.admit,
-            ahead.within(self.evictor.limits.size_bytes),
-            self.release,
+            meta, store, self.packs, self.room, small_file_bytes, deadline_s, admit, self.ahead, self.release
         )
         self.fetch = self._fetcher.fetch
         self._parts = CacheParts(
@@ -150,8 +144,7 @@ class ContentCache:
         """One user less; the last one leaves what was fetched in the record."""
         content.users -= 1
         if content.users:
-            if not content.opens:
-                self._fetcher.abandon(content)
+            self._fetcher.abandon(content)
             return
         self._fetcher.forget(content)
         content.persist_residence()
@@ -173,6 +166,11 @@ class ContentCache:
             yield content
         finally:
             self.release(content)
+
+    async def bring(self, inode: Inode) -> None:
+        """Make a small file resident before anybody asks. Raises as ``Fetcher.fetch``."""
+        with self.using(inode) as content:
+            await self._fetcher.fetch(content, 0, content.size)
 
     def live(self, ino: int) -> Content | None:
         """The live content, if anybody uses it now."""

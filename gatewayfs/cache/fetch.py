@@ -170,8 +170,9 @@ class Fetcher:
             content.needed -= 1
 
     def abandon(self, content: Content) -> None:
-        """The last reader closed it, or its object was replaced: end what is under way and nobody waits for."""
-        self.downloads.give_up(content, 0, content.size)
+        """If its last reader closed it, or its object was replaced: end what is under way and nobody waits for."""
+        if content.stale or not content.opens:
+            self.downloads.give_up(content, 0, content.size)
 
     def forget(self, content: Content) -> None:
         """Nobody uses it any more."""

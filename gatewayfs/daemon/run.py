@@ -138,6 +138,7 @@ async def _serve(parts: Parts, background: Background, mountpoint: Path, ready: 
         await nursery.start(parts.events.run)
         await nursery.start(parts.refresh.run)
         await nursery.start(parts.cache.run)
+        await nursery.start(filesystem.walking.run)
         nursery.start_soon(parts.cache.tidy_up, parts.meta.inodes_after)
         await nursery.start(ControlServer(Path(entry.socket), service.handlers()).serve)
         nursery.start_soon(_session, stop)

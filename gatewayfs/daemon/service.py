@@ -92,6 +92,8 @@ class Service:
                 "directory": str(config.cache.directory),
                 "free_bytes": disk.f_bavail * disk.f_frsize,
                 **_plain(parts.cache.statistics()),
+                "ahead_files": parts.filesystem.walking.brought_files,
+                "ahead_used_files": parts.filesystem.walking.used_files,
             },
             "upload": _plain(upload),
             "s3": {

@@ -60,6 +60,18 @@ class ReadAhead:
         self._remember(parent, reader)
         return following
 
+    def expect(self, parent: int) -> list[int]:
+        """Somebody will read this directory in order, and has not begun: its first children, a whole window of them."""
+        following = self._children(parent, 0, self._window_max)
+        if following:
+            self._remember(parent, _Reader(self._window_max, following[0] - 1, following[-1]))
+        return following
+
+    def runs(self, parent: int) -> bool:
+        """Whether somebody reads (or is expected to read) this directory in order."""
+        reader = self._readers.get(parent)
+        return reader is not None and reader.window > 0
+
     def forget(self, parent: int) -> None:
         """The reader is gone."""
         self._readers.pop(parent, None)

@@ -64,8 +64,11 @@ class HeadPool:
 
     # ------------------------------------------------------------------ what handlers ask
 
-    async def ensure_attributes(self, ino: int) -> None:
+    async def ensure_attributes(self, ino: int, *, guessed: bool = False) -> None:
         """Return when mode, owner and times of ``ino`` are known.
+
+        Args:
+            guessed: nobody asked; says nothing about the order somebody reads in.
 
         Raises:
             NoEntry: others removed it; so did we now. StaleInode: it is gone.
@@ -73,7 +76,7 @@ class HeadPool:
         """
         until = trio.current_time() + self._settings.deadline_s
         inode = self._meta.require(ino)
-        if not inode.attributes_known and inode.parent:
+        if not inode.attributes_known and inode.parent and not guessed:
             self._read_ahead(self._reading.follow(inode.parent, ino))
         while not self._meta.require(ino).attributes_known:
             await self._demand(ino, until)
@@ -92,6 +95,15 @@ class HeadPool:
     def prefetch_attributes(self, parent: int, around_ino: int) -> None:
         """Somebody who reads ``parent`` in order is at ``around_ino``: ask ahead. Returns at once."""
         self._read_ahead(self._reading.advance(parent, around_ino))
+        self._pump()
+
+    def reads_attributes(self, parent: int) -> bool:
+        """Whether somebody asks for the attributes in ``parent`` in order."""
+        return self._reading.runs(parent)
+
+    def expect_attributes(self, parent: int) -> None:
+        """Somebody will: ask ahead from the beginning. Returns at once."""
+        self._read_ahead(self._reading.expect(parent))
         self._pump()
 
     def cancel_prefetch(self, parent: int) -> None:

@@ -69,6 +69,8 @@ class Refresh:
         self.ensure_attributes = self._heads.ensure_attributes
         self.recheck = self._heads.recheck
         self.prefetch_attributes = self._heads.prefetch_attributes
+        self.reads_attributes = self._heads.reads_attributes
+        self.expect_attributes = self._heads.expect_attributes
         self.cancel_prefetch = self._heads.cancel_prefetch
         self.read_target = Targets(self._applier, self._heads, store, self._requests, settings).read_target
         self.note_own = self._motion.own.note

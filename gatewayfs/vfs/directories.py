@@ -12,6 +12,7 @@ snapshot is kept; a handle holds nothing but its directory.
 """
 
 import itertools
+from collections.abc import Callable
 
 from gatewayfs.errors import BadHandle
 from gatewayfs.meta.schema import Inode
@@ -29,10 +30,15 @@ Entry = tuple[bytes, Inode, int]
 
 
 class Directories:
-    """opendir, readdir, releasedir, fsyncdir."""
+    """opendir, readdir, releasedir, fsyncdir.
 
-    def __init__(self, share: Share) -> None:
+    Args:
+        entered: told of each directory that is read from its beginning.
+    """
+
+    def __init__(self, share: Share, entered: Callable[[int], None]) -> None:
         self._share = share
+        self._entered = entered
         self._open: dict[int, int] = {}
         self._numbers = itertools.count(1)
 
@@ -58,6 +64,8 @@ class Directories:
         if offset < DOTS:
             return list(dots[offset:])
         after = offset - DOTS
+        if not after:
+            self._entered(ino)
         while True:
             batch, _ = await self._share.refresh.entries_after(ino, after, BATCH)
             inodes = [inode for child in batch if (inode := self._share.meta.inode(child)) is not None]

@@ -8,6 +8,7 @@ kill -9; ``fsync`` makes them survive power loss.
 import itertools
 import os
 import stat
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from gatewayfs.cache.content import Content
@@ -33,11 +34,16 @@ class Handle:
 
 
 class Files:
-    """Operations on open regular files."""
+    """Operations on open regular files.
 
-    def __init__(self, share: Share, namespace: Namespace) -> None:
+    Args:
+        opened: told of each file opened to be read only.
+    """
+
+    def __init__(self, share: Share, namespace: Namespace, opened: Callable[[Inode], None]) -> None:
         self._share = share
         self._namespace = namespace
+        self._told = opened
         self._handles: dict[int, Handle] = {}
         self._numbers = itertools.count(1)
 
@@ -160,6 +166,8 @@ class Files:
         content.writers += writable
         handle = Handle(next(self._numbers), content, writable, bool(flags & os.O_APPEND))
         self._handles[handle.number] = handle
+        if not writable:
+            self._told(inode)
         return handle
 
     def _forget(self, handle: Handle) -> None:

@@ -6,6 +6,7 @@ from gatewayfs.vfs.files import Files
 from gatewayfs.vfs.namespace import Namespace
 from gatewayfs.vfs.renaming import Renaming
 from gatewayfs.vfs.share import Share
+from gatewayfs.vfs.walking import Walking
 
 
 class Filesystem:
@@ -16,8 +17,9 @@ class Filesystem:
         self.names = Namespace(share)
         self.renaming = Renaming(share, self.names)
         self.attributes = Attributes(share)
-        self.files = Files(share, self.names)
-        self.directories = Directories(share)
+        self.walking = Walking(share)
+        self.files = Files(share, self.names, self.walking.opened)
+        self.directories = Directories(share, self.walking.entered)
 
     def remove_orphans(self) -> int:
         """At start: files that were unlinked but open when the daemon went away have nobody left. Returns how many."""

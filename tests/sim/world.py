@@ -227,6 +227,7 @@ class World:
                 await nursery.start(self.meta.run)
                 await nursery.start(self.refresh.run)
                 await nursery.start(self.cache.run)
+                await nursery.start(self.fs.walking.run)
                 nursery.start_soon(self.cache.tidy_up, self.meta.inodes_after)
                 await nursery.start(self.uploader.run)
                 task_status.started(nursery.cancel_scope)
