@@ -5,13 +5,13 @@ keep, works down to the low watermark in batches: choose, record, sync, give bac
 
     choose and record    one transaction: the records do without these bytes; decided and done without an await
     sync                 the journal is on disk: power loss cannot bring the old records back
-    give back            when nobody reads the range any more: punch the hole, count the pack entry dead
+    give back            punch the hole, count the pack entry dead
 
 From the first step to the last the range is held (``gate``): a fetch that wants it back waits, and then finds it
 absent. A crash in between leaves space that nobody names; the walk after the next start gives it back.
 
-What is chosen is checked against its record once more. Small files in use, and ranges somebody writes or fetches just
-now, are spared.
+What is chosen is checked against its record once more. Small files in use, and ranges somebody reads, writes or fetches
+just now, are spared.
 """
 
 import logging
@@ -217,7 +217,6 @@ class Evictor:
             for job in freeing:
                 job()
             for each in leaving:
-                await each.content.readers.gone(each.start, each.end)
                 await self._offload.run(punch_hole, each.content.sparse.open(), each.start, each.end - each.start)
             failpoint(_GIVEN_BACK)
         finally:
@@ -281,7 +280,9 @@ class Evictor:
         end = start + self._room.chunk_bytes
         if hold_of(inode) is not Hold.FREE and (content is None or end > content.clean_end or not inode.linked):
             return False
-        if content is not None and (content.stale or content.needed or content.gate.blocker(start, end) is not None):
+        if content is not None and (content.stale or content.needed or content.readers.busy(start, end)):
+            return False
+        if content is not None and content.gate.blocker(start, end) is not None:
             return False
         content = self._acquire(inode)
         leaving.append(_Leaving(content, start, end, content.gate.take(start, end)))

@@ -70,33 +70,26 @@ class RangeGate:
 
 
 class Readers:
-    """Who is reading which bytes from the disk just now, perhaps in a thread: they must not be given back meanwhile."""
+    """Who wants which bytes just now, and may be reading them in a thread: they must not be given back meanwhile."""
 
-    __slots__ = ("_busy", "_left")
+    __slots__ = ("_busy",)
 
     def __init__(self) -> None:
         self._busy: list[tuple[int, int]] = []
-        self._left: trio.Event | None = None
 
     @contextmanager
     def reading(self, start: int, end: int) -> Iterator[None]:
-        """Around a read of ``[start, end)``."""
+        """Around a read of ``[start, end)``, the wait for absent bytes included."""
         entry = (start, end)
         self._busy.append(entry)
         try:
             yield
         finally:
             self._busy.remove(entry)
-            if self._left is not None:
-                self._left.set()
-                self._left = None
 
-    async def gone(self, start: int, end: int) -> None:
-        """Wait until nobody reads a byte of ``[start, end)``; new readers must be kept away by other means."""
-        while any(busy_start < end and start < busy_end for busy_start, busy_end in self._busy):
-            if self._left is None:
-                self._left = trio.Event()
-            await self._left.wait()
+    def busy(self, start: int, end: int) -> bool:
+        """Whether anybody wants a byte of ``[start, end)``."""
+        return any(busy_start < end and start < busy_end for busy_start, busy_end in self._busy)
 
 
 class at_once:

@@ -40,8 +40,6 @@ from gatewayfs.types import Ino
 
 UNCHANGED = END_OF_FILE
 
-FETCH_TRIES = 3
-
 _BEFORE_MARK = register("cache.mark_dirty.before", "nothing of the change; the record says clean")
 _AFTER_MARK = register("cache.mark_dirty.after", "the record says changed; no byte is")
 _AFTER_WRITE = register("cache.write.after", "the bytes are in the cache file; their record does not name them yet")
@@ -136,20 +134,20 @@ class Content:
             Unavailable: the bytes are only in the bucket and it did not answer in time, or they are gone.
             CacheDiskFailed, CorruptRecord: the cache disk does not give them.
         """
-        parts = self._parts
-        if (chunk := offset // parts.room.chunk_bytes) != self._chunk_read:
+        if (chunk := offset // self._parts.room.chunk_bytes) != self._chunk_read:
             self._chunk_read = chunk
-            parts.room.touch(self.ino, offset)
-        parts.room.reads += 1
-        tries = 0
+            self._parts.room.touch(self.ino, offset)
+        self._parts.room.reads += 1
+        with self.readers.reading(offset, offset + length):
+            return await self._read(offset, length)
+
+    async def _read(self, offset: int, length: int) -> bytes:
+        parts = self._parts
         while (length := min(length, self.size - offset)) > 0:
             if self.buffer is not None or self.in_pack or not self.extents.missing(offset, offset + length):
                 break
             parts.room.misses += 1
             try:
-                # In a cache smaller than what is being read at a time, bytes may leave before all are here.
-                if (tries := tries + 1) > FETCH_TRIES:
-                    raise NoRoom
                 await parts.fetch(self, offset, offset + length)
             except NoRoom:
                 return await parts.bypass(self, offset, offset + length)
@@ -161,8 +159,7 @@ class Content:
             assert self.placement is not None
             return await parts.packs.read(self.placement, offset, length)
         parts.follow(self, offset, offset + length)
-        with self.readers.reading(offset, offset + length):
-            data = await parts.disk.read(self.sparse.open(), offset, length)
+        data = await parts.disk.read(self.sparse.open(), offset, length)
         # The cache file ends where the last write ended; a size set beyond is a hole.
         return data if len(data) == length else data + bytes(length - len(data))
 

@@ -41,12 +41,9 @@ DELAY_S_MAX = 1.0
 WRITERS_MAX = 24
 """Writers that may wait at once; with 64 readers waiting for the bucket they leave some of 99 requests free."""
 
-PATIENCE_S, STALLED_S = 25.0, 3.0
-"""At the limit a write waits so long at most, and so long without any upload getting done. NFS clients and people
-begin to worry at 30 s."""
-
-STALLED_BYTES_PER_S = 1 << 10
-"""The rate is a mean that fades away; this is none."""
+PATIENCE_S, STALLED_S = 120.0, 3.0
+"""At the limit a write waits so long at most while uploads are under way (a large file counts only when all of it has
+arrived, and part copies of it take a while), and so long when none is."""
 
 POLL_S = 0.1
 
@@ -74,7 +71,7 @@ class Pressure:
         live: files in use now.
 
     Attributes:
-        upload_rate: bytes per second that reach the bucket just now.
+        upload_rate: bytes per second that reach the bucket just now; uploading: whether anything is on its way there.
         hurry: asks for these inodes to be uploaded without settling.
         refused: writes answered with ENOSPC.
         refusing: why the latest write was refused; "" once one was accepted.
@@ -90,6 +87,7 @@ class Pressure:
         self._room, self._evictor, self._meta, self._live = room, evictor, meta, live
         self.dirty_bytes_max = evictor.limits.dirty_bytes_max
         self.upload_rate: Callable[[], float] = float
+        self.uploading: Callable[[], bool] = bool
         self.hurry: Callable[[Iterable[int]], None] = _nobody
         self.delayed_s = 0.0
         self.refused = 0
@@ -163,9 +161,8 @@ class Pressure:
                 now_s = trio.current_time()
                 if (now := self._room.used_bytes + self._room.dirty_bytes) < least:
                     least, progress_s = now, now_s
-                # What is being sent counts when it has arrived, which for a large file takes a while.
-                stalled = now_s - progress_s > STALLED_S and self.upload_rate() < STALLED_BYTES_PER_S
-                if stalled or now_s - started_s > PATIENCE_S:
+                sending = self._room.dirty_bytes > 0 and self.uploading()
+                if (now_s - progress_s > STALLED_S and not sending) or now_s - started_s > PATIENCE_S:
                     raise NoSpace(obstacle)
         finally:
             self._waiting -= 1

@@ -156,6 +156,7 @@ def build(
     late.uploader, late.filesystem = uploader, filesystem
     cache.pressure.hurry = uploader.press
     cache.pressure.upload_rate = uploader.rate_bytes_per_s
+    cache.pressure.uploading = lambda: uploader.working() and gate.closed is None
     return Parts(
         config=config,
         clock=clock,

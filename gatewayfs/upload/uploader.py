@@ -9,7 +9,7 @@ Failures of one entry cost that entry time, never another one (``working.py``).
 """
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import trio
 from trio import TASK_STATUS_IGNORED, TaskStatus
@@ -86,6 +86,7 @@ class Uploader:
         self._probing = False
         self._counters = Counters()
         self.rate_bytes_per_s = lambda: self._counters.rate(clock.monotonic())
+        self.working: Callable[[], bool] = lambda: self._schedule.taken_count > 0
         self._budget = ByteBudget(settings.inflight_bytes_max)
         self._drains: list[Drain] = []
         self._loaded = trio.Event()

@@ -49,7 +49,7 @@ PART_BYTES = 256 << 10
 
 DRAIN_S_MAX = 30.0
 
-CACHE_BYTES = 1 << 20
+CACHE_BYTES = 2 << 20
 """So small that clean bytes leave all the time."""
 
 CHUNK_BYTES = 64 << 10
