@@ -15,9 +15,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bench import foreground, mounted, records, renames, s3_client
+from bench import far, foreground, mounted, records, renames, s3_client
 
 BENCHMARKS: dict[str, Callable[[], dict[str, Any]]] = {
+    "far": far.run,
     "foreground": foreground.run,
     "mounted": mounted.run,
     "records": records.run,
