@@ -9,7 +9,7 @@ PY := .venv/bin/python
 # PYTEST_ARGS="-k rename -x" narrows any of the test targets.
 PYTEST := $(PY) -m pytest $(PYTEST_ARGS)
 
-.PHONY: help setup demo test check test-e2e hunt bench clean
+.PHONY: help setup demo test check test-e2e hunt bench clean install uninstall
 
 help:  ## this list
 	@sed -n 's/^\([a-z0-9-]*\): .*## \(.*\)/  make \1\t\2/p; s/^\([a-z0-9-]*\):  *## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | sort -u | expand -t 20
@@ -38,6 +38,12 @@ hunt: setup  ## random programs against the model, EXAMPLES=5000 of each kind, o
 
 bench: setup  ## the figures in bench/, measured on this machine
 	$(PY) -m bench
+
+install:  ## program and systemd units on this machine (PREFIX=/usr/local; DESTDIR= for packagers)
+	@scripts/install.sh install
+
+uninstall:  ## remove what install put there; shares, caches and logs stay
+	@scripts/install.sh uninstall
 
 clean:  ## remove what make made in this directory (.venv too)
 	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,5 +1,6 @@
 """``gatewayfs mount``: from arguments to a serving gateway."""
 
+import faulthandler
 import logging
 import sys
 from collections.abc import Callable, Sequence
@@ -76,6 +77,7 @@ def _serve(config: ShareConfig, place: Path, ready: Callable[[], None]) -> int:
         logs.configure(config.log.level, config.log.format, config.log.file)
     except OSError as error:
         raise UserError(f"log.file {config.log.file} cannot be written: {error.strerror}") from error
+    faulthandler.enable()  # systemd's watchdog ends a hanging gateway by SIGABRT: the stacks say where it hung
     try:
         return run_daemon(config, place, ready=ready)
     except Exception as error:

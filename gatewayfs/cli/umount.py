@@ -3,6 +3,7 @@
 import contextlib
 import os
 import select
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from gatewayfs import mountpoint
 from gatewayfs.cli import exitcodes
 from gatewayfs.cli.drain import amount, drain, left_of, show_left
 from gatewayfs.cli.gateway import call, registry
-from gatewayfs.cli.parsing import Parser, add_target, positive_seconds
+from gatewayfs.cli.parsing import Parser, UsageError, positive_seconds
 from gatewayfs.control import calls
 from gatewayfs.control.client import GatewayGone
 from gatewayfs.control.registry import Registration, Registry
@@ -22,10 +23,16 @@ END_S_MAX = 60.0
 ALONE_S_MAX = 3.0
 """An unmounted gateway ends by itself in less, unless the mount lives on in another mount namespace."""
 
+BUSY_S = 0.3
+"""A mount that is still in use after this long is used by somebody who means it."""
+
 STORY = """\
 Upload everything that is queued (with a progress bar), unmount, and return when the gateway has ended. If something
 cannot be uploaded, or the time is up, the mount stays and the exit status is 5. With --no-drain nothing is uploaded
 first: what is queued stays in the cache directory, safe, and is uploaded after the next mount.
+
+With --anyway the gateway stops all the same when something is left or the mount is in use, after saying what; a service
+manager stops a share with it, whose process it names by --pid.
 
 A dead mount that a crash left behind is cleared away."""
 
@@ -36,28 +43,59 @@ def run(argv: Sequence[str]) -> int:
         STORY,
         """gatewayfs umount /mnt/photos
         gatewayfs umount --timeout 5m photos
-        gatewayfs umount --no-drain /mnt/photos""",
+        gatewayfs umount --no-drain /mnt/photos
+        gatewayfs umount --pid 4711 --timeout 4m --anyway""",
     )
-    add_target(parser)
+    parser.add_argument("target", metavar="DIR", nargs="?", help="mount directory, or the share's name")
+    parser.add_argument("--pid", metavar="N", help="the gateway by its process; none (--pid=) is one that has ended")
     parser.add_argument("--no-drain", action="store_true", help="do not upload first; say what stays queued")
     parser.add_argument("--timeout", metavar="TIME", type=positive_seconds, help='drain at most this long, like "5m"')
+    parser.add_argument("--anyway", action="store_true", help="stop also when something is left or the mount is in use")
     arguments = parser.parse(argv)
     if arguments.no_drain and arguments.timeout is not None:
         parser.error("--timeout is about draining and makes no sense with --no-drain")
+    if (arguments.target is None) == (arguments.pid is None):
+        parser.error("name the gateway by DIR, or by --pid")
     gateways = registry()
-    gateway = gateways.lookup(arguments.target)
+    if arguments.pid is not None:
+        gateway = _by_pid(arguments.pid, gateways)
+        if gateway is None:
+            return exitcodes.OK
+    else:
+        gateway = gateways.lookup(arguments.target)
     if gateway is None or not gateway.running:
         return _clear_dead_mount(arguments.target, gateway, gateways)
     if not arguments.no_drain:
         result = drain(gateway, arguments.timeout)
         if left_of(result):
             show_left(result)
-            print(f"{gateway.mountpoint} stays mounted; umount --no-drain unmounts it and keeps them queued")
-            return exitcodes.WORK_LEFT
+            if not arguments.anyway:
+                print(f"{gateway.mountpoint} stays mounted; umount --no-drain unmounts it and keeps them queued")
+                return exitcodes.WORK_LEFT
+            print(
+                f"stops all the same; what is left is safe in {gateway.cache_directory} and goes on at the next start"
+            )
     elif stays := _what_stays(gateway):
         print(stays)
-    _unmount_and_wait(gateway)
+    if arguments.anyway:
+        _stop_and_wait(gateway)
+    else:
+        _unmount_and_wait(gateway)
     return exitcodes.OK
+
+
+def _by_pid(pid: str, gateways: Registry) -> Registration | None:
+    """The running gateway of that process; None when there is none (any more).
+
+    systemd runs ExecStop also after the daemon has ended by itself, with an empty $MAINPID or one that is gone.
+    """
+    if pid and not pid.isdigit():
+        raise UsageError(f"--pid {pid} is not the number of a process", "write --pid 4711")
+    for gateway in gateways.entries():
+        if str(gateway.pid) == pid and gateway.running:
+            return gateway
+    print(f"no gateway runs as process {pid}" if pid else "the gateway has ended already")
+    return None
 
 
 def _clear_dead_mount(target: str, gateway: Registration | None, gateways: Registry) -> int:
@@ -92,7 +130,11 @@ def _unmount_and_wait(gateway: Registration) -> None:
     try:
         place = Path(gateway.mountpoint)
         if mountpoint.mounted_at(place) is not None:
-            mountpoint.unmount(place)
+            try:
+                mountpoint.unmount(place)
+            except UserError:  # a moment's use, as by the watchdog of the gateway itself, is no reason to give up
+                time.sleep(BUSY_S)
+                mountpoint.unmount(place)
         else:  # somebody detached the mount by hand; the gateway cannot know while files are open in it
             call(gateway, calls.STOP, {"reason": "umount"}, timeout_s=END_S_MAX)
         if _ended(process, ALONE_S_MAX):
@@ -105,6 +147,21 @@ def _unmount_and_wait(gateway: Registration) -> None:
                 f"{place} is unmounted, but the gateway (pid {gateway.pid}) has not ended in {END_S_MAX:g} s",
                 "its log says what it waits for",
             )
+    finally:
+        os.close(process)
+
+
+def _stop_and_wait(gateway: Registration) -> None:
+    """The gateway takes its mount away itself, in use or not. Raises UserError when it does not end."""
+    try:
+        process = os.pidfd_open(gateway.pid)
+    except ProcessLookupError:
+        return
+    try:
+        with contextlib.suppress(GatewayGone):
+            call(gateway, calls.STOP, {"reason": "umount --anyway"}, timeout_s=END_S_MAX)
+        if not _ended(process, END_S_MAX):
+            raise UserError(f"the gateway (pid {gateway.pid}) has not ended in {END_S_MAX:g} s", "its log says why")
     finally:
         os.close(process)
 

@@ -8,9 +8,8 @@ import difflib
 import hashlib
 import os
 import re
-import stat
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from gatewayfs.config import secretfiles
 from gatewayfs.config.kinds import SecretInValue
 from gatewayfs.config.model import Option, ShareConfig, options
 from gatewayfs.config.relations import nested, relations
@@ -105,7 +105,7 @@ def load(
     if mountpoint is not None:
         gathered.put("mount.directory", str(mountpoint.absolute()), "DIR")
     _complete(gathered, env, os.geteuid() if euid is None else euid)
-    return _validated(gathered, table)
+    return _validated(gathered, table, env)
 
 
 def share_name_for(bucket: str, prefix: str) -> str:
@@ -200,18 +200,26 @@ def _complete(gathered: _Gathered, env: Mapping[str, str], euid: int) -> None:
     name = gathered.get("share.name")
     cache_root = "/var/cache" if euid == 0 else env.get("XDG_CACHE_HOME") or f"{env.get('HOME', '/tmp')}/.cache"
     gathered.default("cache.directory", f"{cache_root}/gatewayfs/{name}" if isinstance(name, str) else "/")
+    for option in secretfiles.OPTIONS:
+        value = gathered.get(option)
+        if isinstance(value, str) and value.startswith(secretfiles.VARIABLE_WRITTEN):
+            try:
+                gathered.put(option, secretfiles.expanded(value, env), gathered.sources[option])
+            except ValueError as error:
+                gathered.mistakes.append(f'{gathered.sources[option]}: {option} = "{value}": {error}')
+                gathered.put(option, None, gathered.sources[option])
     # FUSE lets only root give others access, unless /etc/fuse.conf says user_allow_other.
     gathered.default("mount.allow_other", euid == 0)
 
 
-def _validated(gathered: _Gathered, table: Mapping[str, Option]) -> ShareConfig:
+def _validated(gathered: _Gathered, table: Mapping[str, Option], env: Mapping[str, str]) -> ShareConfig:
     sections = {section: gathered.values.get(section, {}) for section in ShareConfig.model_fields}
     try:
         config = ShareConfig.model_validate(sections)
     except ValidationError as error:
         told = [_told(detail, gathered, table) for detail in error.errors()]
         raise ConfigError([*gathered.mistakes, *told]) from None
-    mistakes = [*gathered.mistakes, *relations(config), *_secret_file_mistakes(config)]
+    mistakes = [*gathered.mistakes, *relations(config), *secretfiles.mistakes(config, env)]
     if mistakes:
         raise ConfigError(mistakes)
     return config
@@ -247,28 +255,6 @@ def _shown(value: object) -> str:
     text = f'"{value}"' if isinstance(value, str) else repr(value)
     text = text.replace("\n", "\\n")
     return text if len(text) <= 80 else text[:77] + "..."
-
-
-def _secret_file_mistakes(config: ShareConfig) -> Iterator[str]:
-    """One line for each file of secrets that is missing or that others may read."""
-    for name, path in (
-        ("s3.credentials_file", config.s3.credentials_file),
-        ("events.webhook_headers_file", config.events.webhook_headers_file),
-    ):
-        if path is None:
-            continue
-        try:
-            status = path.stat()
-        except OSError as error:
-            yield f"{name} {path}: cannot be read: {error.strerror}"
-            continue
-        if not stat.S_ISREG(status.st_mode):
-            yield f"{name} {path}: is not a file"
-        elif status.st_mode & 0o077:
-            yield (
-                f"{name} {path}: mode {stat.S_IMODE(status.st_mode):04o} lets others read the keys; "
-                f"run chmod 600 {path}"
-            )
 
 
 __all__ = ["FLAGS", "ConfigError", "load", "nested", "share_name_for"]

@@ -29,6 +29,7 @@ from gatewayfs.daemon.build import (
     stored_capabilities,
 )
 from gatewayfs.daemon.claim import claim, note_verified
+from gatewayfs.daemon.heartbeat import Heartbeat
 from gatewayfs.daemon.service import Service
 from gatewayfs.errors import CorruptRecord, LocalError, StoreError, UserError
 from gatewayfs.fuse import session
@@ -143,7 +144,8 @@ async def _serve(parts: Parts, background: Background, mountpoint: Path, ready: 
         await nursery.start(ControlServer(Path(entry.socket), service.handlers()).serve)
         nursery.start_soon(_session, stop)
         await nursery.start(parts.uploader.run)
-        systemd.notify(f"READY=1\nSTATUS=serving {mountpoint}")
+        systemd.notify("READY=1")
+        nursery.start_soon(_heartbeat(parts, mountpoint).run)
         log.info("gatewayfs %s serves %s on %s", __version__, _source(parts.config), mountpoint)
         ready()
         await stop.wait()
@@ -153,6 +155,15 @@ async def _serve(parts: Parts, background: Background, mountpoint: Path, ready: 
         await filesystem.files.persist_all()
         nursery.cancel_scope.cancel()
     parts.cache.close()
+
+
+def _heartbeat(parts: Parts, mountpoint: Path) -> Heartbeat:
+    def status() -> str:
+        left, unreachable = parts.uploader.progress(), parts.uploader.status().unreachable
+        text = f"serving {mountpoint}; {left.entries} changes ({left.bytes >> 20} MiB) wait for upload"
+        return text if unreachable is None else f"{text}; the bucket does not answer: {unreachable.reason}"
+
+    return Heartbeat(mountpoint, Offload(1), systemd.watchdog_s(), status, systemd.notify)
 
 
 async def _session(stop: trio.Event) -> None:

@@ -46,6 +46,7 @@ class Gateway:
         arguments: further arguments of ``gatewayfs mount``.
         env: additions to the daemon's environment.
         endpoint_url: instead of the bucket's own, for example a ``Link`` in front of it.
+        wrapper: a command that runs the daemon, for example ``setpriv``.
     """
 
     def __init__(
@@ -58,8 +59,10 @@ class Gateway:
         arguments: Sequence[str] = (),
         env: Mapping[str, str] | None = None,
         endpoint_url: str = "",
+        wrapper: Sequence[str] = (),
     ) -> None:
         self.bucket = bucket
+        self.wrapper = list(wrapper)
         self.mount_dir = home / "mnt"
         self.cache_dir = home / "cache"
         self.log_path = home / "daemon.log"
@@ -87,7 +90,7 @@ class Gateway:
         if self.process is not None and self.process.poll() is None:
             raise GatewayFailed(f"{self!r} is running already")
         share = f"{self.bucket.name}/{self.prefix}" if self.prefix else self.bucket.name
-        command = [PROGRAM, "mount", share, str(self.mount_dir), "--cache-dir", str(self.cache_dir)]
+        command = [*self.wrapper, PROGRAM, "mount", share, str(self.mount_dir), "--cache-dir", str(self.cache_dir)]
         command += ["--endpoint-url", self.endpoint_url]
         for name, value in self.settings.items():
             command += ["--set", f"{name}={value}"]

@@ -36,7 +36,7 @@ def _no_gateways(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ("mont b /mnt", "mont is not a verb; did you mean mount?"),
         ("xyzzy", "xyzzy is not a verb; gatewayfs --help lists the verbs"),
-        ("umount", "gatewayfs umount: the following arguments are required: DIR; see gatewayfs umount --help"),
+        ("umount", "gatewayfs umount: name the gateway by DIR, or by --pid; see gatewayfs umount --help"),
         ("umount --no-drian /x", "--no-drian is not an option of gatewayfs umount; did you mean --no-drain?"),
         ("status --xyzzy", "--xyzzy is not an option of gatewayfs status; see gatewayfs status --help"),
         ("status /a /b", "'/b' is one argument too many for gatewayfs status; see gatewayfs status --help"),
