@@ -117,6 +117,26 @@ async def test_fetch_of_megabytes_is_exact(store: ObjectStore, tmp_path: Path) -
     assert target.read_bytes() == data
 
 
+async def test_what_progress_tells_of_is_in_the_file(store: ObjectStore, tmp_path: Path) -> None:
+    source, target = tmp_path / "source", tmp_path / "target"
+    data = b"".join(number.to_bytes(4, "big") for number in range(1_000_000))
+    source.write_bytes(data)
+    target.touch()
+    put = await store.put(KEY, FileRange(str(source), 0, len(data)), {})
+    told: list[int] = []
+
+    def progress(length: int) -> None:
+        assert target.read_bytes()[50 : 50 + length] == data[100 : 100 + length]
+        told.append(length)
+
+    await store.fetch(KEY, 100, 3_000_000, str(target), 50, if_match=put.etag, progress=progress)
+    assert told == sorted(told)
+    assert all(0 < length <= 3_000_000 for length in told)
+    before = len(told)
+    await store.head(KEY)
+    assert len(told) == before, "told after the end"
+
+
 async def test_fetch_of_more_than_there_is_fails_and_leaves_the_file_alone(store: ObjectStore, tmp_path: Path) -> None:
     await store.put(KEY, InlineBody(DATA), {})
     path = tmp_path / "cached"
