@@ -52,7 +52,7 @@ def run(argv: Sequence[str]) -> int:
     findings = [_shown(out, finding) for finding in host_findings(cache_directory, config)]
     if config is not None:
         findings += [_shown(out, finding) for finding in event_findings(config.events)]
-        findings += trio.run(_look_at_store, out, config, not arguments.read_only)
+        findings += trio.run(_look_at_store, out, config, not (arguments.read_only or config.share.read_only))
     if arguments.json:
         print(json.dumps([_plain(finding) for finding in findings]))
     return exit_code(findings)

@@ -46,6 +46,7 @@ class ShareOptions(Section):
     bucket: BucketName = Field(description="The bucket.")
     prefix: Prefix = Field("", description="Show only the keys below this prefix.")
     name: ShareName = Field(description="What this share is called on this host.")
+    read_only: Flag = Field(False, description="Nothing is changed, here or in the bucket.")
 
 
 class S3Options(Section):

@@ -33,7 +33,7 @@ from gatewayfs.runtime.precedence import Precedence
 from gatewayfs.runtime.randomness import generator
 from gatewayfs.runtime.throttle import Throttle
 from gatewayfs.s3.boto import resolve
-from gatewayfs.s3.capabilities import probe
+from gatewayfs.s3.capabilities import probe, probe_reading
 from gatewayfs.s3.client import HttpObjectStore
 from gatewayfs.s3.gate import Gate, GatedStore
 from gatewayfs.s3.metered import MeteredStore
@@ -103,6 +103,7 @@ def open_store(config: ShareConfig, clock: Clock) -> HttpObjectStore:
         clock,
         connections_max=options.connections,
         throttle=Throttle(options.connections),
+        read_only=config.share.read_only,
         options=object_options(config),
     )
 
@@ -169,7 +170,9 @@ def build(
         events=events,
         filesystem=filesystem,
         notifier=notifier,
-        operations=Operations(filesystem, config.metadata.kernel_timeout_s, precedence.called),
+        operations=Operations(
+            filesystem, config.metadata.kernel_timeout_s, precedence.called, read_only=config.share.read_only
+        ),
         throttling=Throttling(http.throttle, meta, clock, config.throttle),
         disk_offload=disk_offload,
     )
@@ -244,8 +247,11 @@ def stored_capabilities(meta: MetaStore) -> Capabilities:
 
 
 async def learn_capabilities(meta: MetaStore, http: HttpObjectStore, config: ShareConfig) -> None:
-    """Probe once what the store honours, and remember it. A bucket we may not write tells nothing; then not."""
-    found = await probe(http, config.share.prefix, f"{generator().getrandbits(48):012x}")
+    """Probe once what the store honours, and remember it. A bucket we may not write tells little; then not."""
+    if config.share.read_only:
+        found = await probe_reading(http, config.share.prefix)
+    else:
+        found = await probe(http, config.share.prefix, f"{generator().getrandbits(48):012x}")
     with meta.transaction() as tx:
         tx.put_setting(CAPABILITIES, msgspec.json.encode(found))
     log.info("the store honours: %s", found)
@@ -263,5 +269,6 @@ def _upload_settings(config: ShareConfig) -> UploadSettings:
         gateway_name=config.share.name,
         guess_mime_type=upload.guess_mime_type,
         exclude=upload.exclude,
+        read_only=config.share.read_only,
         defaults=share_defaults(config),
     )

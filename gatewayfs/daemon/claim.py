@@ -22,6 +22,9 @@ IDENTITY = "share"
 VERIFIED = "verified"
 """Setting: the bucket has answered once. From then on the share starts without it."""
 
+FOR_READING, FOR_WRITING = b"r", b"1"
+"""What for. A share that was read-only until now asks the bucket once more when it is to be written to."""
+
 
 class Identity(msgspec.Struct, frozen=True):
     """What a cache directory belongs to. The endpoint is not part of it: a store may move to another address."""
@@ -31,7 +34,7 @@ class Identity(msgspec.Struct, frozen=True):
 
 
 def claim(meta: MetaStore, config: ShareConfig, clock: Clock) -> bool:
-    """Make the records belong to this share; returns True when the bucket has never answered yet.
+    """Make the records belong to this share; returns True when the bucket has to answer first.
 
     Raises:
         UserError: they belong to another bucket or prefix.
@@ -51,14 +54,14 @@ def claim(meta: MetaStore, config: ShareConfig, clock: Clock) -> bool:
             tx.put_setting(IDENTITY, msgspec.json.encode(wanted))
             if tx.inode(ROOT_INO) is None:
                 tx.put(_root(config, clock.time_ns()))
-    return meta.setting(VERIFIED) is None
+    verified = meta.setting(VERIFIED)
+    return verified is None or (verified == FOR_READING and not config.share.read_only)
 
 
-def note_verified(meta: MetaStore) -> None:
+def note_verified(meta: MetaStore, *, read_only: bool) -> None:
     """The bucket answered: later starts do not depend on it."""
-    if meta.setting(VERIFIED) is None:
-        with meta.transaction() as tx:
-            tx.put_setting(VERIFIED, b"1")
+    with meta.transaction() as tx:
+        tx.put_setting(VERIFIED, FOR_READING if read_only else FOR_WRITING)
 
 
 def _root(config: ShareConfig, now_ns: int) -> Inode:

@@ -70,7 +70,7 @@ async def _main(config: ShareConfig, mountpoint: Path, ready: Callable[[], None]
         if claim(meta, config, clock):
             await _first_answer(http, config)
             await learn_capabilities(meta, http, config)
-            note_verified(meta)
+            note_verified(meta, read_only=config.share.read_only)
         http.capabilities = stored_capabilities(meta)
         parts = build(config, meta, http, disk_offload, background)
         await _serve(parts, background, mountpoint, ready)
@@ -122,6 +122,11 @@ async def _serve(parts: Parts, background: Background, mountpoint: Path, ready: 
     filesystem = parts.filesystem
     if orphans := filesystem.remove_orphans():
         log.info("removed %d files that were unlinked while open when the last gateway ended", orphans)
+    if parts.config.share.read_only and (unsent := parts.uploader.operator.unsent()):
+        raise UserError(
+            f"share.read_only is set, and {unsent} changes in {parts.config.cache.directory} are not in the bucket yet",
+            "mount without it and run `gatewayfs drain --wait`; mount.options=ro serves programs read-only meanwhile",
+        )
     registry, entry = _register(parts, mountpoint)
     async with (
         _until_gone(registry, entry),
@@ -177,7 +182,9 @@ async def _session(stop: trio.Event) -> None:
 @contextlib.asynccontextmanager
 async def _mounted(parts: Parts, mountpoint: Path) -> AsyncIterator[None]:
     uncover(mountpoint, allow_nonempty=parts.config.mount.allow_nonempty)
-    session.mount(parts.operations, mountpoint, _source(parts.config), parts.config.mount.fuse_options)
+    config = parts.config
+    options = config.mount.fuse_options | ({"ro"} if config.share.read_only else set())
+    session.mount(parts.operations, mountpoint, _source(config), options)
     try:
         yield
     finally:

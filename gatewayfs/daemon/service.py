@@ -81,6 +81,7 @@ class Service:
                 "name": config.share.name,
                 "bucket": config.share.bucket,
                 "prefix": config.share.prefix,
+                "read_only": config.share.read_only,
                 "mountpoint": str(self._mountpoint),
                 "pid": os.getpid(),
                 "version": __version__,

@@ -1,57 +1,25 @@
 """pyfuse3's handlers: decode, call ``vfs``, encode.
 
-A handler that raises anything but FUSEError would end pyfuse3's main loop and with it the mount, so every handler is
-wrapped: errors raised on purpose become their errno, anything else is one EIO and one log record with a traceback
-(promise P7). No handler keeps a reference to a request's data.
+Every handler is wrapped (``guards.py``): ``changing`` those that change something, ``guarded`` the others. No handler
+keeps a reference to a request's data.
 """
 
-import functools
-import logging
+import os
 import stat
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, TypeVar, cast
+from collections.abc import Callable, Sequence
 
 import pyfuse3
-import trio
 
-from gatewayfs.errors import InvalidArgument, NotPermitted
-from gatewayfs.fuse.errnos import deserves_log, errno_of
+from gatewayfs.errors import InvalidArgument, NotPermitted, ReadOnlyShare
+from gatewayfs.fuse.guards import changing, guarded
 from gatewayfs.meta.schema import Inode
 from gatewayfs.types import NAME_BYTES_MAX
 from gatewayfs.vfs.attributes import STATFS_BLOCK_BYTES, STATFS_BLOCKS, STATFS_FILES, Changes
 from gatewayfs.vfs.filesystem import Filesystem
 from gatewayfs.vfs.share import Caller
 
-log = logging.getLogger(__name__)
-
 IO_BYTES_PREFERRED = 128 << 10
 """st_blksize: what stdio allocates per stream and cp reads at a time; one kernel read-ahead window."""
-
-EIO = 5
-
-_Handler = TypeVar("_Handler", bound=Callable[..., Awaitable[Any]])
-
-
-def guarded(handler: _Handler) -> _Handler:
-    """Wrap a handler so that no exception but FUSEError leaves it."""
-
-    @functools.wraps(handler)
-    async def wrapper(self: "Operations", *args: Any) -> Any:
-        self.called()
-        try:
-            return await handler(self, *args)
-        except (pyfuse3.FUSEError, trio.Cancelled):
-            raise
-        except Exception as problem:
-            number = errno_of(problem)
-            if number is None:
-                log.exception("%s failed unexpectedly; the caller gets EIO", handler.__name__)
-                number = EIO
-            elif deserves_log(problem):
-                log.warning("%s: %s", handler.__name__, problem)
-            raise pyfuse3.FUSEError(number) from None
-
-    return cast("_Handler", wrapper)
 
 
 class Operations(pyfuse3.Operations):
@@ -61,15 +29,24 @@ class Operations(pyfuse3.Operations):
         filesystem: what the calls mean.
         kernel_timeout_s: how long the kernel may keep names and attributes; what changes behind it is invalidated.
         called: told of every call before it is handled; work in the background steps back for it.
+        read_only: nothing may be changed. The kernel sees to that already, until root mounts it again with ``rw``.
     """
 
     supports_dot_lookup = True
     enable_writeback_cache = False
     enable_acl = False
 
-    def __init__(self, filesystem: Filesystem, kernel_timeout_s: float, called: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        filesystem: Filesystem,
+        kernel_timeout_s: float,
+        called: Callable[[], None],
+        *,
+        read_only: bool = False,
+    ) -> None:
         super().__init__()
         self.called = called
+        self.read_only = read_only
         self._fs = filesystem
         self._timeout_s = kernel_timeout_s
 
@@ -82,23 +59,23 @@ class Operations(pyfuse3.Operations):
     async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
         """Lookup counts drive nothing here: records live in LMDB, open files are counted by their handles."""
 
-    @guarded
+    @changing
     async def mkdir(self, parent: int, name: bytes, mode: int, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
         return self._entry(await self._fs.names.mkdir(parent, name, mode, _caller(ctx)))
 
-    @guarded
+    @changing
     async def mknod(
         self, parent: int, name: bytes, mode: int, rdev: int, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
         return self._entry(await self._fs.names.mknod(parent, name, mode, _caller(ctx), rdev))
 
-    @guarded
+    @changing
     async def symlink(
         self, parent: int, name: bytes, target: bytes, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
         return self._entry(await self._fs.names.symlink(parent, name, target, _caller(ctx)))
 
-    @guarded
+    @changing
     async def link(
         self, inode: int, new_parent: int, new_name: bytes, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
@@ -108,15 +85,15 @@ class Operations(pyfuse3.Operations):
     async def readlink(self, inode: int, ctx: pyfuse3.RequestContext) -> bytes:
         return await self._fs.names.readlink(inode)
 
-    @guarded
+    @changing
     async def unlink(self, parent: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
         await self._fs.names.unlink(parent, name)
 
-    @guarded
+    @changing
     async def rmdir(self, parent: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
         await self._fs.names.rmdir(parent, name)
 
-    @guarded
+    @changing
     async def rename(
         self,
         old_parent: int,
@@ -143,7 +120,7 @@ class Operations(pyfuse3.Operations):
     async def getattr(self, inode: int, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
         return self._entry(await self._fs.attributes.getattr(inode))
 
-    @guarded
+    @changing
     async def setattr(
         self,
         inode: int,
@@ -170,11 +147,11 @@ class Operations(pyfuse3.Operations):
     async def getxattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> bytes:
         return await self._fs.attributes.getxattr(inode, name)
 
-    @guarded
+    @changing
     async def setxattr(self, inode: int, name: bytes, value: bytes, ctx: pyfuse3.RequestContext) -> None:
         await self._fs.attributes.setxattr(inode, name, value)
 
-    @guarded
+    @changing
     async def removexattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
         await self._fs.attributes.removexattr(inode, name)
 
@@ -189,7 +166,7 @@ class Operations(pyfuse3.Operations):
 
     # ------------------------------------------------------------------ files
 
-    @guarded
+    @changing
     async def create(
         self, parent: int, name: bytes, mode: int, flags: int, ctx: pyfuse3.RequestContext
     ) -> tuple[pyfuse3.FileInfo, pyfuse3.EntryAttributes]:
@@ -198,13 +175,15 @@ class Operations(pyfuse3.Operations):
 
     @guarded
     async def open(self, inode: int, flags: int, ctx: pyfuse3.RequestContext) -> pyfuse3.FileInfo:
+        if self.read_only and (flags & os.O_ACCMODE != os.O_RDONLY or flags & os.O_TRUNC):
+            raise ReadOnlyShare("opened for writing")
         return _opened(await self._fs.files.open(inode, flags, _caller(ctx)))
 
     @guarded
     async def read(self, fh: int, off: int, size: int) -> bytes:
         return await self._fs.files.read(fh, off, size)
 
-    @guarded
+    @changing
     async def write(self, fh: int, off: int, buf: bytes) -> int:
         return await self._fs.files.write(fh, off, buf)
 

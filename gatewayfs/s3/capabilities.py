@@ -16,7 +16,14 @@ from typing import Protocol, TypeVar
 
 import trio
 
-from gatewayfs.errors import BadResponse, PreconditionFailed, StoreAccessDenied, StoreError
+from gatewayfs.errors import (
+    BadResponse,
+    ObjectArchived,
+    ObjectNotFound,
+    PreconditionFailed,
+    StoreAccessDenied,
+    StoreError,
+)
 from gatewayfs.s3.store import Capabilities, Condition, Deletion, InlineBody, ObjectStore
 from gatewayfs.types import ETag, ObjectKey
 
@@ -77,6 +84,23 @@ async def probe(store: ProbedStore, prefix: str, token: str) -> Capabilities:
     finally:
         with trio.move_on_after(CLEANUP_S_MAX, shield=True):
             await session.clean_up()
+
+
+async def probe_reading(store: ProbedStore, prefix: str) -> Capabilities:
+    """The little that a bucket tells which nothing shall be written to: how etags are compared.
+
+    Leaves the result in ``store.capabilities`` too; ``probed`` stays False. Raises StoreError.
+    """
+    store.capabilities = Capabilities()
+    page = await store.list_page(prefix, delimiter=False, max_keys=1)
+    for found in page.objects:
+        try:
+            await store.get(found.key, 0, 1, if_match=found.etag)
+        except PreconditionFailed:
+            store.capabilities = Capabilities(quoted_if_match=False)
+        except (ObjectArchived, ObjectNotFound, StoreAccessDenied):
+            continue  # not an object to learn from
+    return store.capabilities
 
 
 @dataclass(slots=True)

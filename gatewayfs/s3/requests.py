@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from gatewayfs.errors import BadResponse
+from gatewayfs.errors import BadResponse, StoreRefused
 from gatewayfs.runtime.clock import Clock
 from gatewayfs.runtime.offload import Offloader
 from gatewayfs.runtime.throttle import Passage, Throttle
@@ -20,6 +20,8 @@ from gatewayfs.types import ETag, ObjectKey
 T = TypeVar("T")
 LIST_KEYS_MAX = 1000
 """What S3 returns at most, whatever is asked."""
+
+READING_METHODS = frozenset({"GET", "HEAD"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,7 @@ class Requests:
         clock: what the store's is compared with.
         timeouts: when requests are given up.
         connections_max: idle connections kept; as many as ``offload`` has threads.
+        read_only: refuse every request that could change something, whoever asks for it.
         options: what every request and every written object carries.
         throttle: bandwidth limits that bodies keep to; None for a client without any.
     """
@@ -54,12 +57,14 @@ class Requests:
         timeouts: Timeouts = DEFAULT_TIMEOUTS,
         connections_max: int = 32,
         throttle: Throttle | None = None,
+        read_only: bool = False,
         options: ObjectOptions = ObjectOptions(),
     ) -> None:
         self.options = options
         self._connection = connection
         self.throttle = throttle or Throttle(connections_max)
         self._offload = offload
+        self._read_only = read_only
         self._transport = Transport(
             connection.endpoint,
             connection.bucket,
@@ -81,6 +86,8 @@ class Requests:
         return self._connection.bucket
 
     async def _perform(self, call: Call, read: Callable[[Reply], T]) -> T:
+        if self._read_only and call.method not in READING_METHODS:
+            raise StoreRefused("the share is read-only", operation=call.operation, key=call.key or "")
         interruption = Interruption()
         passage = self._passage(call, interruption)
         try:

@@ -75,6 +75,12 @@ class Operator:
         self._ctx, self._schedule, self._wake = ctx, schedule, wake
         self._holds = ctx.staying.holds
 
+    def unsent(self) -> int:
+        """How many changes the records say the bucket does not have and shall get; known before the queue is."""
+        meta = self._ctx.meta
+        inodes = {ino for _, ino in meta.iter_dirty()} | {ino for ino, _ in meta.iter_uploads()}
+        return sum(self._ctx.staying.why(ino) is not Aside.EXCLUDED for ino in inodes) + meta.doomed_count
+
     @property
     def holds(self) -> Sequence[Hold]:
         """What is held back now."""

@@ -68,8 +68,9 @@ def test_a_good_bucket_is_all_ok_and_left_as_it_was(doctor: Doctor, bucket: Buck
     assert bucket.keys() == ["photos/x"]
 
 
-def test_read_only_writes_nothing(doctor: Doctor, bucket: Bucket) -> None:
-    _, found = doctor(bucket.name, "--endpoint-url", bucket.endpoint_url, "--read-only")
+@pytest.mark.parametrize("how", [["--read-only"], ["--set", "share.read_only=true"]])
+def test_read_only_writes_nothing(doctor: Doctor, bucket: Bucket, how: list[str]) -> None:
+    _, found = doctor(bucket.name, "--endpoint-url", bucket.endpoint_url, *how)
     assert found["bucket"]["verdict"] == "ok"
     assert "write" not in found
     assert "conditional writes" not in found

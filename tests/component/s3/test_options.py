@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gatewayfs.errors import BadResponse
+from gatewayfs.errors import BadResponse, StoreRefused
 from gatewayfs.runtime.clock import SystemClock
 from gatewayfs.runtime.offload import Offload
 from gatewayfs.s3.checksums import ALGORITHMS
@@ -109,6 +109,25 @@ async def test_nothing_is_said_that_nobody_asked_for(server: BadServer, name: st
     store.close()
     (request,) = server.requests
     assert [header for header in CONCERNED if request.header(header)] == []
+
+
+@pytest.mark.parametrize("name", CASES)
+async def test_a_read_only_client_sends_nothing_that_could_change_the_bucket(server: BadServer, name: str) -> None:
+    operation, answer, _ = CASES[name]
+    server.otherwise(answer)
+    connection = Connection(
+        "bucket", Endpoint("127.0.0.1", server.port, "/bucket/"), "us-east-1", lambda: Credentials("A", "B")
+    )
+    store = HttpObjectStore(connection, Offload(4), SystemClock(), timeouts=QUICK, read_only=True)
+    try:
+        await operation(store)
+    except StoreRefused:
+        assert server.requests == []
+    else:
+        assert {request.method for request in server.requests} <= {"GET", "HEAD"}
+        assert name in ("head", "list", "parts")
+    finally:
+        store.close()
 
 
 @pytest.mark.parametrize(

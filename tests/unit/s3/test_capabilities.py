@@ -5,8 +5,8 @@ from dataclasses import fields, replace
 import pytest
 
 from gatewayfs.errors import BadResponse, StoreAccessDenied, StoreError, StoreRefused, StoreUnreachable
-from gatewayfs.s3.capabilities import probe
-from gatewayfs.s3.store import Capabilities
+from gatewayfs.s3.capabilities import probe, probe_reading
+from gatewayfs.s3.store import Capabilities, InlineBody
 from gatewayfs.types import ObjectKey
 from tests.support.fakestore import EVERYTHING, FakeObjectStore
 
@@ -84,3 +84,16 @@ async def test_the_probe_touches_only_its_scratch_keys() -> None:
         ObjectKey("share/.gatewayfs-probe-abc"),
         ObjectKey("share/.gatewayfs-probe-abc-copy"),
     }
+
+
+@pytest.mark.parametrize("quoted", [True, False])
+async def test_reading_alone_tells_how_etags_are_compared(quoted: bool) -> None:
+    store = FakeObjectStore(capabilities=replace(EVERYTHING, quoted_if_match=quoted))
+    await store.put(ObjectKey("share/a"), InlineBody(b"x"), {})
+    before = dict(store.raw)
+    assert await probe_reading(store, "share/") == Capabilities(quoted_if_match=quoted)
+    assert store.raw == before
+
+
+async def test_an_empty_bucket_tells_nothing_to_who_may_only_read() -> None:
+    assert await probe_reading(FakeObjectStore(), "") == Capabilities()
