@@ -106,12 +106,12 @@ class Committer:
         async with self._committing:
             if self._group is not None:
                 await self._commit(self._group)
-            if not self._layers.active.idle:
+            if self._behind:
                 await self._commit(self._freeze())
 
     def flush(self) -> None:
         """``checkpoint`` in the calling thread, blocking: for the end, and for tools without a loop."""
-        while self._group is not None or not self._layers.active.idle:
+        while self._group is not None or self._behind:
             group = self._group or self._freeze()
             try:
                 committed = self.writer.commit(group)
@@ -125,6 +125,14 @@ class Committer:
         """Close files; nothing is committed."""
         self.journal.close()
         self.writer.close()
+
+    @property
+    def _behind(self) -> bool:
+        """LMDB lacks something beside the frozen layer: changes, or only the number of a frame without any.
+
+        The number matters: ``sync`` waits for it where the journal cannot be trusted, and a stop leaves nothing behind.
+        """
+        return not self._layers.active.idle or self.applied < self.journal.sequence
 
     def _freeze(self) -> Group:
         frozen = self._layers.freeze()

@@ -6,7 +6,7 @@
 
 A frame is one transaction: MessagePack ``[[key, value or nil], ...]``. ``synced`` and ``ordered`` say what was known to
 be safe when the frame was written: every frame up to ``synced`` had been fdatasynced; the cache files that frames up
-to ``ordered`` talk about had been, too. The reader draws conclusions from both (``journal.py``).
+to ``ordered`` talk about had been, too. The reader draws conclusions from both (``replay.py``).
 
 The checksum is xxh3-64 with the segment's random salt as seed. So bytes chosen by a user (a name, a symlink target)
 never pass for a frame, and neither does a frame of another segment.
@@ -120,11 +120,16 @@ def _frame_at(data: bytes, offset: int, salt: int) -> Frame | None:
 
 def frames_in(data: bytes, salt: int) -> Iterator[Frame]:
     """Every valid frame of a segment's bytes, in order, those behind a damaged one included."""
+    return (frame for _, frame in placed_frames_in(data, salt))
+
+
+def placed_frames_in(data: bytes, salt: int) -> Iterator[tuple[int, Frame]]:
+    """``frames_in``, each with its offset."""
     offset = SEGMENT_HEADER_BYTES
     while True:
         frame = _frame_at(data, offset, salt)
         if frame is not None:
-            yield frame
+            yield offset, frame
             offset += frame_bytes(len(frame.payload))
             continue
         # The end (zeros), or damage: whatever still follows begins with the magic at a multiple of 8.

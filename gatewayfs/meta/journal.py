@@ -4,32 +4,18 @@ A transaction is one frame, appended with one ``pwrite`` into a preallocated seg
 a few microseconds, and no space to run out of. Once LMDB holds everything up to some sequence number, segments with
 nothing newer are deleted. A new segment is prepared in the committer's thread well before the current one is full.
 
-What power loss can do, and how it is told apart from damage
------------------------------------------------------------
-Pages that were never fdatasynced reach the disk in any order, so after power loss a frame may be torn while a later
-one is whole. Nothing was promised for either: the journal ends at the first frame that is missing. But if any later
-frame says "everything up to ``synced`` had been fdatasynced" and the missing frame is among those, then something that
-*was* promised is gone: that is damage, and opening refuses with CorruptRecord instead of quietly losing it. (Damage to
-the very last frames, which no later frame vouches for, looks like a torn tail. No journal can know better.)
-
-A metadata frame may also reach the disk before the file contents it talks about. Within one boot that does not matter,
-the page cache survived. After power loss (the segment carries another boot identity) the journal therefore ends at the
-first frame that names cache files not known to be on disk (``ordered``). ``sync`` makes sure that this can only
-concern frames after it.
-
-Frames dropped at the end are never seen again: new frames take up their numbers in a new segment behind them, and the
-reader follows the numbers from one segment to the next.
+Numbers never jump: a segment is deleted only when LMDB has the number of its last frame, whatever that frame held. The
+reader (``replay.py``) relies on it; what power loss can do to a journal is told there.
 """
 
 import errno
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gatewayfs.errors import CacheDiskFailed, CorruptRecord, NoSpace
+from gatewayfs.errors import CacheDiskFailed, NoSpace
 from gatewayfs.meta import frames
-from gatewayfs.meta.frames import Frame, SegmentHeader
+from gatewayfs.meta.frames import SegmentHeader
 from gatewayfs.runtime.durable import fresh_salt, fsync_directory, preallocate
 from gatewayfs.runtime.failpoints import failpoint, register
 
@@ -230,71 +216,3 @@ class Journal:
             os.pwrite(segment.fd, bytes(frames.FRAME_HEADER_BYTES), segment.end)
         except OSError as problem:
             raise CacheDiskFailed(f"journal append failed and cannot be undone: {problem.strerror}") from problem
-
-
-# --------------------------------------------------------------------------- reading at start
-
-
-@dataclass
-class Replay:
-    """Reads the frames after ``applied`` from a journal directory, in order, following the rules above.
-
-    Args:
-        directory: where the segments are.
-        applied: the last sequence number LMDB holds.
-        boot: digest of the present boot identity.
-
-    After iterating: ``last_sequence`` is the last frame delivered (or ``applied``), ``dropped`` the number of whole
-    frames behind the end that were not promised to anybody, ``next_number`` a number for a new segment.
-    """
-
-    directory: Path
-    applied: int
-    boot: bytes
-    last_sequence: int = 0
-    dropped: int = 0
-    next_number: int = 1
-
-    def __iter__(self) -> Iterator[Frame]:
-        paths = segment_paths(self.directory)
-        ordered = self._ordered(paths)
-        expected = self.applied + 1
-        beyond: list[tuple[int, int]] = []
-        ended = False
-        for path in paths:
-            self.next_number = max(self.next_number, int(path.stem, 16) + 1)
-            data = path.read_bytes()
-            header = frames.header_of(path.name, data)
-            if header is None:
-                continue  # being prepared when the machine stopped
-            survived_power_loss = header.boot == self.boot and header.boot != bytes(16)
-            for frame in frames.frames_in(data, header.salt):
-                if frame.sequence != expected or ended:
-                    if frame.sequence >= expected:
-                        beyond.append((frame.sequence, frame.synced))
-                    continue
-                if frame.flags & frames.NEEDS_DATA and not survived_power_loss and frame.sequence > ordered:
-                    ended = True
-                    beyond.append((frame.sequence, frame.synced))
-                    continue
-                yield frame
-                expected += 1
-        left = [synced for sequence, synced in beyond if sequence >= expected]
-        self.last_sequence = expected - 1
-        self.dropped = len(left)
-        if left and max(left) >= expected:
-            raise CorruptRecord(
-                f"journal {self.directory}: change {expected} is damaged or missing although it had been synced "
-                f"(up to {max(left)}); stop the daemon and run `gatewayfs recover`"
-            )
-
-    def _ordered(self, paths: list[Path]) -> int:
-        """The highest ``ordered`` any whole frame states; only asked after power loss."""
-        highest = self.applied
-        for path in paths:
-            data = path.read_bytes()
-            header = frames.decode_header(data)
-            if header is None or (header.boot == self.boot and header.boot != bytes(16)):
-                continue
-            highest = max((frame.ordered for frame in frames.frames_in(data, header.salt)), default=highest)
-        return highest

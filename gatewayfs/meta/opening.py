@@ -13,7 +13,6 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import lmdb
 import msgspec
@@ -25,7 +24,6 @@ from gatewayfs.meta.journal import (
     SEGMENT_BYTES,
     SEGMENTS_MAX,
     Journal,
-    Replay,
     Segment,
     delete_segments,
     prepare_segment,
@@ -33,6 +31,7 @@ from gatewayfs.meta.journal import (
 )
 from gatewayfs.meta.migrate import MIGRATIONS, VERSION_KEY, Migration, migrate, stored_version
 from gatewayfs.meta.recovery_log import LOG_NAME
+from gatewayfs.meta.replay import Replay, erase_frames_after
 from gatewayfs.meta.schema import SCHEMA_VERSION
 from gatewayfs.meta.writer import (
     APPLIED_KEY,
@@ -85,6 +84,11 @@ class Opened:
     dropped: int = 0
     """Journal frames behind the end, promised to nobody."""
 
+    @property
+    def behind(self) -> bool:
+        """LMDB lacks something: changes, or only the number of a frame without any (``Syncing`` appends such)."""
+        return bool(self.pending) or self.applied < self.journal.sequence
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -130,7 +134,8 @@ def open_directory(
                 # Starting empty would write the recovery log anew: the last copy of what is not uploaded yet.
                 raise CorruptRecord(f"the records in {directory / META} are lost; the recovery log is still there")
             applied = int(txn.get(APPLIED_KEY) or b"0")
-            counters = _stored_counters(txn)
+            stored = txn.get(COUNTERS_KEY)
+            counters = Counters() if stored is None else msgspec.msgpack.decode(stored, type=Counters)
         replay = Replay(directory / JOURNAL, applied, frames.boot_digest(boot_identity))
         journal = Journal(
             replay.directory, replay.boot, applied, 1, limits.segment_bytes, limits.segments_max, applied, applied
@@ -167,11 +172,6 @@ def lock(directory: Path) -> int:
     return fd
 
 
-def _stored_counters(txn: Any) -> Counters:
-    value = txn.get(COUNTERS_KEY)
-    return Counters() if value is None else msgspec.msgpack.decode(value, type=Counters)
-
-
 def _replay(opened: Opened, replay: Replay, directory: Path) -> None:
     """Bring the journal into LMDB, slice by slice; what LMDB refuses stays pending."""
     for frame in replay:
@@ -186,7 +186,7 @@ def _replay(opened: Opened, replay: Replay, directory: Path) -> None:
             _commit(opened)
     opened.dropped = replay.dropped
     opened.journal.next_number = replay.next_number
-    if opened.pending:
+    if opened.behind:
         _commit(opened)
     if opened.replayed or opened.dropped:
         log.info("journal replayed: %d changes, %d unpromised ones dropped", opened.replayed, opened.dropped)
@@ -262,7 +262,7 @@ def _identify(opened: Opened, prefix: str, boot_identity: str) -> None:
 
 def _settle(opened: Opened) -> None:
     """Everything pending into LMDB, and the recovery log anew."""
-    if opened.pending and opened.problem is None:
+    if opened.behind and opened.problem is None:
         _commit(opened)
     if opened.problem is not None:
         opened.counters = _with_pending(opened)
@@ -272,14 +272,20 @@ def _settle(opened: Opened) -> None:
 
 
 def _start_journal(opened: Opened, segment_bytes: int) -> None:
-    """Delete the old segments, or keep them while LMDB lacks their changes; prepare an empty one."""
+    """Delete the old segments, or keep them while LMDB lacks their changes; prepare an empty one.
+
+    From here on frames say that everything before them was synced, so LMDB must know the number of the last frame
+    that is deleted, even if that frame held nothing: the next start would miss it and take the gap for damage.
+    """
     journal = opened.journal
     try:
         old = [
             Segment(int(path.stem, 16), path, os.open(path, os.O_RDWR | os.O_CLOEXEC), 0, 0, 0, journal.sequence, True)
             for path in segment_paths(journal.directory)
         ]
-        if opened.pending:
+        if opened.problem is not None:
+            if opened.dropped:
+                erase_frames_after(journal.directory, journal.sequence)
             journal.segments = old
         else:
             delete_segments(journal.directory, old)

@@ -10,9 +10,10 @@ from pathlib import Path
 
 from gatewayfs.errors import CorruptRecord
 from gatewayfs.meta import codec, frames
-from gatewayfs.meta.journal import Replay, segment_paths
+from gatewayfs.meta.journal import segment_paths
 from gatewayfs.meta.opening import JOURNAL, RECOVERY
 from gatewayfs.meta.recovery_log import read_log
+from gatewayfs.meta.replay import Replay
 from gatewayfs.meta.schema import Doomed, Inode, Parked, UploadState
 from gatewayfs.runtime.durable import boot_identity
 from gatewayfs.types import ROOT_INO

@@ -88,7 +88,7 @@ class Syncing:
         start = journal.sequence
         if self.unordered:
             await self._sync_data()
-            journal.ordered = start
+            journal.ordered = max(journal.ordered, start)
             try:
                 journal.append(_MARKER, False)
             except NoSpace:

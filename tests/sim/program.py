@@ -31,6 +31,7 @@ from gatewayfs.s3.xattrs import xattrs_from_metadata
 from gatewayfs.vfs.share import Caller
 from tests.sim.posixmodel import DIRECTORY, FIFO, FILE, SYMLINK, Node, Refused, Tree
 from tests.sim.world import DEFAULTS, ROOT_INO, World, seen
+from tests.support.schedules import choose_schedule
 
 TYPE_BITS = {FILE: stat.S_IFREG, DIRECTORY: stat.S_IFDIR, SYMLINK: stat.S_IFLNK, FIFO: stat.S_IFIFO}
 CALLER = Caller(1000, 2000)
@@ -306,7 +307,11 @@ class Question:
 
 
 def perform(
-    steps: Sequence[Step], prefix: str = "", existing: Sequence[str] = (), cache_bytes: float = math.inf
+    steps: Sequence[Step],
+    prefix: str = "",
+    existing: Sequence[str] = (),
+    cache_bytes: float = math.inf,
+    schedule: int = 0,
 ) -> None:
     """Run a program in a world of its own; an AssertionError says what was wrong after which step.
 
@@ -315,7 +320,9 @@ def perform(
             directories are changed, renamed and removed before and while they are being listed; all is compared at
             the end.
         cache_bytes: what the cache may hold.
+        schedule: in which order tasks take turns.
     """
+    choose_schedule(schedule)
     with tempfile.TemporaryDirectory(prefix="gwfs-sim-", dir=FAST) as directory:
         world = World(Path(directory), prefix=prefix, cache_bytes=cache_bytes)
         trio.run(_perform, world, steps, existing, clock=MockClock(autojump_threshold=0))

@@ -29,6 +29,7 @@ offsets = st.sampled_from([0, 1, SMALL_FILE_BYTES - 1, SMALL_FILE_BYTES, PART_BY
 lengths = st.sampled_from([1, 10, SMALL_FILE_BYTES, SMALL_FILE_BYTES + 1, 2 * PART_BYTES + 7])
 sizes = st.sampled_from([0, 1, 40, SMALL_FILE_BYTES, SMALL_FILE_BYTES + 1, 2 * PART_BYTES, 1000])
 turns = st.integers(1, 30)
+schedules = st.integers(0, 99)
 operations = st.sampled_from(
     ["put", "copy", "delete", "delete_many", "create_multipart", "upload_part", "complete_multipart", "head"]
 )
@@ -92,15 +93,18 @@ thorough = settings(
 
 
 @thorough
-@given(programs, st.sampled_from(["", "some/prefix/"]), st.sampled_from([math.inf, 1, 1000, 12_000]))
+@given(programs, st.sampled_from(["", "some/prefix/"]), st.sampled_from([math.inf, 1, 1000, 12_000]), schedules)
 def test_every_program_does_what_posix_says_and_ends_in_the_bucket(
-    program: list[steps.Step], prefix: str, cache_bytes: float
+    program: list[steps.Step], prefix: str, cache_bytes: float, schedule: int
 ) -> None:
-    perform(program, prefix, cache_bytes=cache_bytes)
+    perform(program, prefix, cache_bytes=cache_bytes, schedule=schedule)
 
 
 @thorough
-@given(programs, st.lists(keys, min_size=1, max_size=10, unique=True))
-def test_a_bucket_full_of_what_nobody_has_looked_at_yet(program: list[steps.Step], existing: list[str]) -> None:
+@given(programs, st.lists(keys, min_size=1, max_size=10, unique=True), schedules)
+def test_a_bucket_full_of_what_nobody_has_looked_at_yet(
+    program: list[steps.Step], existing: list[str], schedule: int
+) -> None:
     # Without the store nothing can be known about what was never looked at.
-    perform([step for step in program if not isinstance(step, steps.Disconnect)], existing=existing)
+    known = [step for step in program if not isinstance(step, steps.Disconnect)]
+    perform(known, existing=existing, schedule=schedule)

@@ -163,12 +163,15 @@ def writer_sequence(store: MetaStore) -> int:
         return int(txn.get(writer.APPLIED_KEY) or 0)
 
 
+@pytest.mark.parametrize("changes", [0, 1])
 async def test_replay_after_a_kill_syncs_the_cache_files_of_what_it_commits(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: int
 ) -> None:
     store = new_store(tmp_path / "a")
+    await store.checkpoint()
     with store.transaction() as tx:
-        tx.put_setting("x", b"1")
+        for number in range(changes):
+            tx.put_setting("x", b"%d" % number)
         tx.needs_data_sync(str(store.directory / "packs" / "1"))
     copy = crashed_copy(store, tmp_path / "b")
     synced: list[str] = []

@@ -11,16 +11,19 @@ from hypothesis import strategies as st
 from gatewayfs.errors import CacheDiskFailed, CorruptRecord, NoSpace
 from gatewayfs.meta import frames, journal
 from gatewayfs.meta.frames import FRAME_HEADER_BYTES, SEGMENT_HEADER_BYTES, boot_digest
-from gatewayfs.meta.journal import Journal, Replay, delete_segments, prepare_segment, segment_paths
+from gatewayfs.meta.journal import Journal, delete_segments, prepare_segment, segment_paths
+from gatewayfs.meta.replay import Replay, erase_frames_after
 
 HERE, THERE = boot_digest("this boot"), boot_digest("another boot")
 PAYLOAD = b"x" * 40
 FRAME = FRAME_HEADER_BYTES + len(PAYLOAD)
 
 
-def make(directory: Path, *, segment_bytes: int = 4096, segments_max: int = 8, sequence: int = 0) -> Journal:
+def make(
+    directory: Path, *, segment_bytes: int = 4096, segments_max: int = 8, sequence: int = 0, boot: bytes = HERE
+) -> Journal:
     number = 1 + max((int(path.stem, 16) for path in segment_paths(directory)), default=0)
-    return Journal(directory, HERE, sequence, number, segment_bytes, segments_max)
+    return Journal(directory, boot, sequence, number, segment_bytes, segments_max)
 
 
 def fill(target: Journal, count: int, *, needs_data: bool = False) -> None:
@@ -122,6 +125,35 @@ def test_after_power_loss_the_journal_ends_before_data_that_may_be_missing(tmp_p
     assert replay(tmp_path, boot=HERE)[0] == [1, 2, 3, 4, 5, 6, 7]
     assert replay(tmp_path, boot=THERE)[0] == [1, 2, 3, 4, 5]
     assert replay(tmp_path, boot=boot_digest(""))[0] == [1, 2, 3, 4, 5]
+
+
+def test_a_run_over_old_segments_vouches_for_its_own_frames_only(tmp_path: Path) -> None:
+    target = make(tmp_path)
+    fill(target, 3)
+    fill(target, 1, needs_data=True)
+    fill(target, 1)
+    assert replay(tmp_path, boot=THERE)[0] == [1, 2, 3]
+    erase_frames_after(tmp_path, 3)
+    assert replay(tmp_path)[0] == [1, 2, 3]
+    later = make(tmp_path, sequence=3, boot=THERE)
+    later.append(b"%016d new" % 4, True)
+    later.ordered = 4
+    later.append(b"%016d new" % 5, False)
+    for boot in (THERE, boot_digest("a third boot")):
+        payloads = [frame.payload for frame in Replay(tmp_path, 3, boot)]
+        assert payloads == [b"%016d new" % 4, b"%016d new" % 5]
+
+
+def test_what_a_run_said_was_on_disk_stays_said_when_the_next_one_knows_less(tmp_path: Path) -> None:
+    target = make(tmp_path)
+    fill(target, 3, needs_data=True)
+    target.ordered = 3
+    fill(target, 1)
+    # LMDB was full at the start: what the next run knows to be on disk is what LMDB holds.
+    later = make(tmp_path, sequence=4)
+    later.synced = 4
+    fill(later, 1)
+    assert replay(tmp_path, boot=THERE)[0] == [1, 2, 3, 4, 5]
 
 
 def test_a_full_disk_leaves_the_journal_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
