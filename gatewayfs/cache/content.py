@@ -35,7 +35,8 @@ from gatewayfs.meta.env import MetaStore
 from gatewayfs.meta.schema import PLACED_IN_PACK, Inode, Placement
 from gatewayfs.meta.transaction import Transaction
 from gatewayfs.runtime.clock import Clock
-from gatewayfs.runtime.disk import Disk, OpenFile, free_bytes, punch_hole
+from gatewayfs.runtime.disk import Disk, free_bytes, punch_hole
+from gatewayfs.runtime.fingerprints import LEAF_BYTES
 from gatewayfs.runtime.offload import Offloader
 from gatewayfs.s3.store import ObjectStore
 
@@ -55,6 +56,7 @@ class ContentCache:
         limits: how much of the disk may be used; by default everything.
         chunk_bytes: what of a large file is evicted at a time.
         ahead: what is fetched before anybody asks.
+        cell_bytes: the uploads' unit of comparison.
     """
 
     def __init__(
@@ -71,11 +73,12 @@ class ContentCache:
         limits: Limits | None = None,
         chunk_bytes: int = CHUNK_BYTES,
         ahead: AheadSettings = DEFAULT_AHEAD,
+        cell_bytes: int = LEAF_BYTES,
     ) -> None:
         self._meta, self._offload, self._background = meta, offload, background
         self._live: dict[int, Content] = {}
         disk = Disk(offload)
-        self.packs = Packs(directory / "packs", disk, self._punch)
+        self.packs = Packs(directory / "packs", disk, lambda *hole: background(partial(punch_hole, *hole)))
         self.folder = Folder(directory / "data", meta, background)
         limits = limits or Limits()
         self.ahead, self.small_file_bytes = ahead.within(limits.size_bytes), small_file_bytes
@@ -107,6 +110,7 @@ class ContentCache:
             disk=disk,
             clock=clock,
             small_file_bytes=small_file_bytes,
+            cell_bytes=cell_bytes,
             folder=self.folder,
             room=self.room,
             fetch=self._fetcher.fetch,
@@ -290,9 +294,6 @@ class ContentCache:
         if placement.kind == PLACED_IN_PACK:
             return self.packs.freeing(placement)
         return lambda: self.folder.remove(ino, placement.pack)
-
-    def _punch(self, file: OpenFile, offset: int, length: int) -> None:
-        self._background(lambda: punch_hole(file, offset, length))
 
 
 __all__ = ["CacheStatistics", "Content", "ContentCache", "Snapshot"]

@@ -191,6 +191,7 @@ class Downloads:
             sparse.open()
             self.fetches += 1
             arrival = _Arrival(self, download, start)
+            passing = content.intake.known.passing(remote, start)
             try:
                 await self._store.fetch(
                     ObjectKey(remote.key),
@@ -201,9 +202,12 @@ class Downloads:
                     if_match=ETag(remote.etag) if remote.etag else None,
                     # Without an etag two tries could bring bytes of two objects: only a whole one counts.
                     progress=arrival if remote.etag else None,
+                    passing=passing,
                 )
                 arrival(end - start)
             finally:
+                if passing is not None:
+                    content.intake.known.learn(remote, passing.whole(arrival.reached))
                 # Booked at the end: until then ``admit`` keeps the room for all of it. What nobody has read yet is the
                 # first to go.
                 if content.sparse is sparse:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from gatewayfs.cache.extents import Extents
+from gatewayfs.cache.known import ObjectCells
 from gatewayfs.cache.readahead import ReadStreams
 from gatewayfs.meta.schema import Remote
 
@@ -73,11 +74,13 @@ class Download:
 
 
 class Intake:
-    """What comes into one live file: downloads, who reads it how, and what was fetched ahead and is not read yet."""
+    """What comes into one live file: downloads, who reads it how, what was fetched ahead and is not read yet, and what
+    is known of the object it comes from."""
 
-    __slots__ = ("downloads", "streams", "unread")
+    __slots__ = ("downloads", "known", "streams", "unread")
 
-    def __init__(self) -> None:
+    def __init__(self, cell_bytes: int) -> None:
+        self.known = ObjectCells(cell_bytes)
         self.downloads: list[Download] = []
         self.streams = ReadStreams()
         self.unread = Extents()

@@ -77,7 +77,7 @@ class Content:
         self._parts = parts
         self.ino = Ino(inode.ino)
         self.users = self.opens = self.writers = self.needed = 0
-        self.gate, self.readers, self.intake = RangeGate(), Readers(), Intake()
+        self.gate, self.readers, self.intake = RangeGate(), Readers(), Intake(parts.cell_bytes)
         self.hold = Hold.DIRTY
         self.clean_end = 0
         self.booked = (self.hold, 0)
@@ -227,6 +227,7 @@ class Content:
         """
         async with at_once(self._mutex):
             self._record()
+            self.intake.known.save(self._parts.meta, self.ino)
             self.frozen = True
             self.lowest_change = UNCHANGED
             self.snapshots += 1
@@ -242,6 +243,7 @@ class Content:
 
     def persist_residence(self) -> None:
         """Record which bytes have been fetched; losing this only costs a second download."""
+        self.intake.known.save(self._parts.meta, self.ino)
         if not self.residence_changed or self.changed or self.stale or self.buffer is not None:
             return
         inode = self._parts.meta.inode(self.ino)

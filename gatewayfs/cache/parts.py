@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 class CacheParts:
     """One per cache.
 
+    ``cell_bytes`` is the unit in which uploads compare files with their objects, as long as those are not huge.
+
     ``fetch(content, start, end)`` brings absent bytes from the bucket; ``NoRoom`` when they have no place.
     ``bypass(content, start, end)`` returns bytes, the absent ones from the bucket, and keeps nothing.
     ``follow(content, start, end)`` is told of reads of bytes that are here.
@@ -33,6 +35,7 @@ class CacheParts:
     disk: Disk
     clock: Clock
     small_file_bytes: int
+    cell_bytes: int
     folder: Folder
     room: Room
     fetch: Callable[[Content, int, int], Awaitable[None]]

@@ -18,6 +18,9 @@ import xxhash
 LEAF_BYTES = 1 << 20
 DIGEST_BYTES = 16
 
+CELLS_MAX = 1 << 16
+"""A record of 1 MiB. Up to 64 GiB cells have 1 MiB, in a file of 5 TiB 128 MiB."""
+
 _ENDLESS = 1 << 62
 
 UNKNOWN = b""
@@ -73,6 +76,46 @@ class Fingerprinter:
         self._cells += leaves
         self._leaves = []
         self._in_cell = 0
+
+
+class PassingCells:
+    """The fingerprints of an object's cells while a range of it passes by, from front to back.
+
+    Made on the event loop, fed in a thread, read when that has ended.
+
+    Args:
+        start: where the range begins.
+        size_bytes: of the object, whose last cell may be shorter.
+        cell_bytes: as in ``Fingerprinter``.
+    """
+
+    def __init__(self, start: int, size_bytes: int, cell_bytes: int) -> None:
+        self._start, self._size_bytes, self._cell_bytes = start, size_bytes, cell_bytes
+        self.begin()
+
+    def begin(self) -> None:
+        """The range comes (again) from its beginning."""
+        self._position = self._start
+        self._cells = Fingerprinter(self._cell_bytes)
+
+    def update(self, piece: bytes | memoryview) -> None:
+        """The next bytes."""
+        skipped = max(0, self._start + -self._start % self._cell_bytes - self._position)
+        self._position += len(piece)
+        self._cells.update(piece[skipped:])
+
+    def whole(self, end: int) -> dict[int, bytes]:
+        """By their numbers, those cells that passed whole and lie before ``end``. Nothing may follow."""
+        first, end = -(-self._start // self._cell_bytes), min(end, self._position)
+        found = enumerate(self._cells.cells(), first)
+        return {n: cell for n, cell in found if min((n + 1) * self._cell_bytes, self._size_bytes) <= end}
+
+
+def cell_bytes_for(size_bytes: int, smallest_bytes: int) -> int:
+    """The size of a cell in a file: ``smallest_bytes``, doubled until ``CELLS_MAX`` suffice."""
+    while size_bytes > smallest_bytes * CELLS_MAX:
+        smallest_bytes *= 2
+    return smallest_bytes
 
 
 def coarser(cells: Sequence[bytes]) -> list[bytes]:

@@ -10,6 +10,7 @@ What a request costs in CPU, and why it is built this way: docs/decisions/0001-s
 from collections.abc import Mapping
 
 from gatewayfs.errors import BadResponse, ObjectArchived, RangeNotSatisfiable
+from gatewayfs.runtime.fingerprints import PassingCells
 from gatewayfs.s3 import xml
 from gatewayfs.s3.bodies import FileSink, Telling
 from gatewayfs.s3.checksums import Verifier, verifier_for
@@ -99,6 +100,7 @@ class HttpObjectStore(DeletingRequests):
         *,
         if_match: ETag | None = None,
         progress: Progress | None = None,
+        passing: PassingCells | None = None,
     ) -> ObjectInfo:
         if not length:
             return await self._head_for_range(key, length, if_match)
@@ -113,7 +115,11 @@ class HttpObjectStore(DeletingRequests):
             if content_range(reply)[2] < start + length:
                 raise RangeNotSatisfiable("the object is shorter than the range", status=reply.status)
             _ranged_info(key, reply, start, length)
-            write, verify = FileSink(path, offset, length), self._verifier(reply)
+            write: Sink = FileSink(path, offset, length)
+            verify = self._verifier(reply)
+            if passing is not None:
+                passing.begin()
+                write = _both(write, passing.update)
             if verify is not None:
                 return _both(verify.update, write)
             return write if telling is None else _both(write, telling.begin())

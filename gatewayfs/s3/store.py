@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from gatewayfs.errors import StoreError
+from gatewayfs.runtime.fingerprints import PassingCells
 from gatewayfs.types import ETag, ObjectKey
 
 INLINE_BODY_BYTES_MAX = 1 << 20
@@ -233,11 +234,13 @@ class ObjectStore(Protocol):
         *,
         if_match: ETag | None = None,
         progress: Progress | None = None,
+        passing: PassingCells | None = None,
     ) -> ObjectInfo:
         """Read the range into the existing file ``path`` at ``offset``; all ``length`` bytes or an error.
 
         ``progress`` is told on the event loop, never after the end, how many bytes are in the file: those are right,
-        also on error. Of a whole object that has a checksum nothing is told before that was compared.
+        also on error. Of a whole object that has a checksum nothing is told before that was compared. ``passing`` is
+        shown the bytes that went into the file, from the beginning again when a request is repeated.
         """
         ...
 

@@ -10,6 +10,7 @@ from functools import partial
 from typing import TypeVar
 
 from gatewayfs.errors import StoreError
+from gatewayfs.runtime.fingerprints import PassingCells
 from gatewayfs.s3.store import (
     UNCONDITIONAL,
     Body,
@@ -82,10 +83,21 @@ class StoreWrapper:
         *,
         if_match: ETag | None = None,
         progress: Progress | None = None,
+        passing: PassingCells | None = None,
     ) -> ObjectInfo:
         return await self.around(
             StoreCall("fetch", key, bytes_down=length),
-            partial(self.inner.fetch, key, start, length, path, offset, if_match=if_match, progress=progress),
+            partial(
+                self.inner.fetch,
+                key,
+                start,
+                length,
+                path,
+                offset,
+                if_match=if_match,
+                progress=progress,
+                passing=passing,
+            ),
         )
 
     async def list_page(

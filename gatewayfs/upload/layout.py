@@ -20,9 +20,6 @@ from gatewayfs.meta.schema import Fingerprints
 from gatewayfs.runtime.fingerprints import DIGEST_BYTES, UNKNOWN, coarser
 from gatewayfs.s3.store import COPY_BYTES_MAX, PARTS_MAX
 
-CELLS_MAX = 1 << 16
-"""A record of 1 MiB. Up to 64 GiB cells have 1 MiB, in a file of 5 TiB 128 MiB."""
-
 COPY_PART_BYTES = 1 << 30
 """Range of one UploadPartCopy: few requests, and short enough to be retried. More where 10,000 parts ask for it."""
 
@@ -51,13 +48,6 @@ class Range:
     offset: int
     length: int
     copied: bool
-
-
-def cell_bytes_for(size_bytes: int, smallest_bytes: int) -> int:
-    """The size of a cell in a file: ``smallest_bytes``, doubled until ``CELLS_MAX`` suffice."""
-    while size_bytes > smallest_bytes * CELLS_MAX:
-        smallest_bytes *= 2
-    return smallest_bytes
 
 
 def limits_for(cell: int, part_min: int, part: int) -> Limits:

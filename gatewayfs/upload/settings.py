@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gatewayfs.conflict import Policy
-from gatewayfs.runtime.fingerprints import LEAF_BYTES
+from gatewayfs.runtime.fingerprints import LEAF_BYTES, cell_bytes_for
 from gatewayfs.runtime.kernel import Kernel
 from gatewayfs.s3.attributes import ShareDefaults
 from gatewayfs.s3.store import PART_BYTES_MIN
-from gatewayfs.upload.layout import Limits, cell_bytes_for, limits_for
+from gatewayfs.upload.layout import Limits, limits_for
 from gatewayfs.upload.news import News, Silence
 
 Event = Mapping[str, Any]

@@ -131,6 +131,7 @@ async def rig(
         deadline_s=20,
         limits=CacheLimits(size_bytes=CACHE_BYTES),
         chunk_bytes=CHUNK_BYTES,
+        cell_bytes=PART_BYTES // 16,
     )
     # Writes are not refused: a ledger of what was acknowledged is about crashes, not about space.
     cache.pressure.admit = _let_pass

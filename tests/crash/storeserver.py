@@ -19,6 +19,7 @@ from typing import Any
 import trio
 
 from gatewayfs.errors import StoreError, StoreUnreachable
+from gatewayfs.runtime.fingerprints import PassingCells
 from gatewayfs.s3.store import (
     UNCONDITIONAL,
     Body,
@@ -149,11 +150,15 @@ class SocketStore:
         *,
         if_match: ETag | None = None,
         progress: Progress | None = None,
+        passing: PassingCells | None = None,
     ) -> ObjectInfo:
         info, data = await self._ask("get", key, start, length, if_match=if_match)
         with open(path, "r+b") as file:
             file.seek(offset)
             file.write(data)
+        if passing is not None:
+            passing.begin()
+            passing.update(data)
         return info
 
     async def _ask(self, method: str, *arguments: object, **keywords: object) -> Any:

@@ -144,6 +144,7 @@ class World:
             small_file_bytes=SMALL_FILE_BYTES,
             limits=Limits(size_bytes=self.cache_bytes),
             chunk_bytes=CHUNK_BYTES,
+            cell_bytes=PART_BYTES // 16,
         )
         # A cache this small would refuse every write; what is looked at here is that clean bytes come and go.
         self.cache.pressure.admit = _let_pass

@@ -57,6 +57,12 @@ class EditedFile:
         shutil.rmtree(self.share.cache_dir)
         self.share.start()
 
+    def read(self) -> int:
+        """Read all of it from front to back; returns the bytes that came down."""
+        before = self.link.traffic.down_bytes
+        assert hashlib.sha256(self.path.read_bytes()).digest() == hashlib.sha256(self.data).digest()
+        return self.link.traffic.down_bytes - before
+
     def _since(self, up_bytes: int, down_bytes: int) -> tuple[int, int]:
         self._settled()
         after = self.link.traffic
@@ -90,6 +96,9 @@ def edit_and_count(edited: EditedFile) -> None:
     saved = edited.share.status()["upload"]
     assert saved["copied_parts"] >= 5
     assert saved["saved_bytes"] >= 4 * (shorter - MIB) - EDIT_BYTES_MAX
+    edited.forget_everything()
+    assert edited.read() > len(edited.data)
+    cost("4 KiB in the middle, all of the file only read here", edited.write(size // 2 - 9000, piece), EDIT_BYTES_MAX)
     edited.forget_everything()
     middle = edited.write(size // 2 - 77, piece)
     cost("4 KiB in the middle, nothing of the file here", middle, EDIT_BYTES_MAX, EDIT_BYTES_MAX)

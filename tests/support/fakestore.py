@@ -30,7 +30,7 @@ from gatewayfs.errors import (
     StoreRefused,
     UploadNotFound,
 )
-from gatewayfs.runtime.fingerprints import fingerprint_of
+from gatewayfs.runtime.fingerprints import PassingCells, fingerprint_of
 from gatewayfs.s3.attributes import metadata_size_bytes
 from gatewayfs.s3.headers import object_headers
 from gatewayfs.s3.options import ObjectOptions
@@ -239,6 +239,7 @@ class FakeObjectStore:
         *,
         if_match: ETag | None = None,
         progress: Progress | None = None,
+        passing: PassingCells | None = None,
     ) -> ObjectInfo:
         await self._begin("fetch", key)
         stored = self._readable(key, if_match)
@@ -247,6 +248,9 @@ class FakeObjectStore:
         with Path(path).open("r+b") as file:
             file.seek(offset)
             file.write(stored.data[start : start + length])
+        if passing is not None:
+            passing.begin()
+            passing.update(stored.data[start : start + length])
         return stored.info()
 
     async def list_page(

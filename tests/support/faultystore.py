@@ -18,6 +18,7 @@ from typing import TypeVar
 import trio
 
 from gatewayfs.errors import StoreError, StoreUnreachable
+from gatewayfs.runtime.fingerprints import PassingCells
 from gatewayfs.s3.store import ObjectInfo, ObjectStore, Progress
 from gatewayfs.s3.wrapping import StoreCall, StoreWrapper
 from gatewayfs.types import ETag, ObjectKey
@@ -117,6 +118,7 @@ class FaultyStore(StoreWrapper):
         *,
         if_match: ETag | None = None,
         progress: Progress | None = None,
+        passing: PassingCells | None = None,
     ) -> ObjectInfo:
         call = StoreCall("fetch", key, bytes_down=length)
         fault = next((fault for fault in self._faults if fault.applies(call)), None)
@@ -127,7 +129,9 @@ class FaultyStore(StoreWrapper):
                 file.write(data)
             if progress is not None:
                 progress(len(data))
-        return await super().fetch(key, start, length, path, offset, if_match=if_match, progress=progress)
+        return await super().fetch(
+            key, start, length, path, offset, if_match=if_match, progress=progress, passing=passing
+        )
 
     def _add(self, fault: Fault) -> Fault:
         self._faults.append(fault)

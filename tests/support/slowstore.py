@@ -10,6 +10,7 @@ from typing import TypeVar
 
 import trio
 
+from gatewayfs.runtime.fingerprints import PassingCells
 from gatewayfs.s3.store import INLINE_BODY_BYTES_MAX, ObjectInfo, ObjectStore, Progress
 from gatewayfs.s3.wrapping import StoreCall, StoreWrapper
 from gatewayfs.types import ETag, ObjectKey
@@ -59,6 +60,7 @@ class SlowStore(StoreWrapper):
         *,
         if_match: ETag | None = None,
         progress: Progress | None = None,
+        passing: PassingCells | None = None,
     ) -> ObjectInfo:
         self._begin("fetch", key, start, length)
         try:
@@ -69,12 +71,16 @@ class SlowStore(StoreWrapper):
                 wanted = min(INLINE_BODY_BYTES_MAX, length - len(data))
                 info, piece = await self.inner.get(key, start + len(data), wanted, if_match=if_match)
                 data += piece
+            if passing is not None:
+                passing.begin()
             for begin in range(0, length, PIECE_BYTES):
                 piece = data[begin : begin + PIECE_BYTES]
                 await self._receive(len(piece))
                 with Path(path).open("r+b") as file:
                     file.seek(offset + begin)
                     file.write(piece)
+                if passing is not None:
+                    passing.update(piece)
                 if progress is not None:
                     progress(begin + len(piece))
             return info

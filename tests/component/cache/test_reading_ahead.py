@@ -1,6 +1,7 @@
 """Cold reads over a line with a round trip and a rate, in mock time: how long readers wait, and what is asked for."""
 
 import os
+from contextlib import asynccontextmanager
 
 import msgspec
 import pytest
@@ -72,13 +73,20 @@ class Rig:
         return self.cache.statistics()
 
 
-@pytest.fixture
-async def rig(tmp_path, nursery):
-    rig = Rig(tmp_path / "cache", 48 * MIB)
-    await nursery.start(rig.cache.run)
-    yield rig
+@asynccontextmanager
+async def running(rig):
+    """The cache's tasks run, and end before the records go."""
+    async with trio.open_nursery() as nursery:
+        await nursery.start(rig.cache.run)
+        yield rig
+        nursery.cancel_scope.cancel()
     rig.meta.abandon()
-    nursery.cancel_scope.cancel()
+
+
+@pytest.fixture
+async def rig(tmp_path):
+    async with running(Rig(tmp_path / "cache", 48 * MIB)) as rig:
+        yield rig
 
 
 async def read_in_order(content, data, start=0, end=None):
@@ -310,30 +318,21 @@ async def test_a_reader_who_gives_up_ends_its_request(rig, autojump_clock):
     rig.close(content)
 
 
-async def test_a_window_of_nothing_turns_it_off(tmp_path, autojump_clock, nursery):
-    rig = Rig(tmp_path / "cache", 8 * MIB)
+async def test_a_window_of_nothing_turns_it_off(rig, autojump_clock):
     rig.cache._fetcher._ahead = AheadSettings(0)
-    await nursery.start(rig.cache.run)
     content = rig.open()
-    await read_in_order(content, rig.big)
+    await read_in_order(content, rig.big, end=8 * MIB)
     assert rig.status.ahead_bytes == 0
     rig.close(content)
-    rig.meta.abandon()
-    nursery.cancel_scope.cancel()
 
 
-async def test_in_a_small_cache_the_window_is_a_part_of_it_and_what_was_read_makes_room(
-    tmp_path, autojump_clock, nursery
-):
+async def test_in_a_small_cache_the_window_is_a_part_of_it_and_what_was_read_makes_room(tmp_path, autojump_clock):
     size = 16 * MIB
-    rig = Rig(tmp_path / "cache", 48 * MIB, limits=Limits(size_bytes=size))
-    await nursery.start(rig.cache.run)
-    content = rig.open()
-    for offset in range(0, len(rig.big), KERNEL):
-        assert await content.read(offset, KERNEL) == rig.big[offset : offset + KERNEL]
-        assert rig.status.used_bytes <= size
-    assert rig.line.received_bytes <= len(rig.big) * 1.1, "what was fetched ahead left before it was read"
-    assert rig.status.bypassed_bytes == 0
-    rig.close(content)
-    rig.meta.abandon()
-    nursery.cancel_scope.cancel()
+    async with running(Rig(tmp_path / "cache", 48 * MIB, limits=Limits(size_bytes=size))) as rig:
+        content = rig.open()
+        for offset in range(0, len(rig.big), KERNEL):
+            assert await content.read(offset, KERNEL) == rig.big[offset : offset + KERNEL]
+            assert rig.status.used_bytes <= size
+        assert rig.line.received_bytes <= len(rig.big) * 1.1, "what was fetched ahead left before it was read"
+        assert rig.status.bypassed_bytes == 0
+        rig.close(content)

@@ -109,6 +109,7 @@ class World:
             offload=offload,
             background=lambda job: job(),
             small_file_bytes=self.small_file_bytes,
+            cell_bytes=self.settings.cell_bytes_for(0),
         )
         self.news = Silence() if self.make_news is None else self.make_news(self)
         hooks = UploadHooks(self.ensure_listed, self.flush_live, self.kernel, self.events.append, news=self.news)

@@ -7,6 +7,7 @@ import pytest
 
 from gatewayfs.errors import ObjectArchived, StoreAccessDenied, StoreUnreachable
 from gatewayfs.s3.store import Capabilities
+from gatewayfs.upload import records
 from tests.component.upload.harness import GATEWAY_WINS
 from tests.support.fakestore import EVERYTHING, FakeObjectStore
 from tests.support.faultystore import FOREVER
@@ -147,6 +148,51 @@ async def test_an_edit_of_a_file_nobody_downloaded_fetches_only_the_part_around_
     await world.drained()
     assert traffic(world) == (PART_MIN, 2, PART_MIN - 4), "what is known of bytes that are not here stays known"
     await world.check()
+
+
+async def only_read(world, data=BYTES):
+    """A world in which somebody else's ``big`` was read from front to back, and nothing was ever sent."""
+    await uploaded(world, data)
+    world.evict("big")
+    assert records.forget_fingerprints(world.meta, world.need("big").ino)
+    assert await world.read("big") == data
+    forget_requests(world)
+
+
+@pytest.mark.semantics("delta-uploads")
+async def test_an_edit_of_a_file_that_was_only_read_here_sends_the_smallest_part(large):
+    world = large()
+    await only_read(world)
+    world.crash()
+    await world.write("big", b"edit", offset=523)
+    await world.drained()
+    await world.check()
+    assert traffic(world) == (PART_MIN, 2, 0)
+
+
+async def test_what_is_read_while_a_file_is_edited_counts_too(large):
+    world = large()
+    await uploaded(world)
+    world.evict("big")
+    assert records.forget_fingerprints(world.meta, world.need("big").ino)
+    number = world.open("big", writing=True)
+    await world.content(number).write(523, b"edit")
+    await world.content(number).read(0, SIZE)
+    forget_requests(world)
+    await world.drained()
+    await world.close_file(number)
+    await world.check()
+    assert traffic(world)[1:] == (2, 0)
+
+
+async def test_what_came_from_an_object_that_was_replaced_is_not_known_of_the_next_one(large):
+    world = large()
+    await only_read(world)
+    world.bucket.foreign_put("big", bytes(SIZE), world.bucket.raw["big"].metadata)
+    await world.write("big", b"edit", offset=523)
+    await world.drained()
+    await world.check()
+    assert traffic(world)[0] >= SIZE
 
 
 async def test_a_store_that_cannot_copy_parts_gets_the_whole_file(large):

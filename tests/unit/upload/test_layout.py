@@ -5,12 +5,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gatewayfs.meta.schema import Fingerprints
-from gatewayfs.runtime.fingerprints import Fingerprinter
+from gatewayfs.runtime.fingerprints import CELLS_MAX, Fingerprinter, cell_bytes_for
 from gatewayfs.s3.store import COPY_BYTES_MAX, OBJECT_BYTES_MAX, PART_BYTES_MIN, PARTS_MAX
 from gatewayfs.upload.layout import (
-    CELLS_MAX,
     Limits,
-    cell_bytes_for,
     digests_of,
     lay_out,
     limits_for,
