@@ -3,9 +3,9 @@
 from gatewayfs.config.eventoptions import EventsOptions
 from gatewayfs.config.kinds import normalize_prefix
 from gatewayfs.config.load import FLAGS, ConfigError, load, share_name_for
+from gatewayfs.config.logoptions import LogOptions
 from gatewayfs.config.model import (
     CacheOptions,
-    LogOptions,
     MetadataOptions,
     MountOptions,
     Option,

@@ -37,6 +37,7 @@ from gatewayfs.config.kinds import (
     Text,
     TimeZone,
 )
+from gatewayfs.config.logoptions import AuditOptions, HealthOptions, LogOptions
 from gatewayfs.config.section import Section, option_name
 
 
@@ -189,16 +190,6 @@ class MountOptions(Section):
         return frozenset(self.options) - {"nonempty"} | ({"allow_other"} if self.allow_other else set())
 
 
-class LogOptions(Section):
-    """Where the daemon's log goes and what it says."""
-
-    level: Annotated[Literal["debug", "info", "warning", "error"], Kind("choice", str)] = Field(
-        "info", description="The least important message still written."
-    )
-    format: Annotated[Literal["text", "json"], Kind("choice", str)] = Field("text", description="Lines or JSON lines.")
-    file: AbsolutePath | None = Field(None, description="Write to this file, not to standard error.")
-
-
 class ShareConfig(Section):
     """One share, complete: what ``load`` returns."""
 
@@ -213,6 +204,8 @@ class ShareConfig(Section):
     mount: MountOptions
     events: EventsOptions
     log: LogOptions
+    audit: AuditOptions
+    health: HealthOptions
 
 
 @dataclass(frozen=True, slots=True)

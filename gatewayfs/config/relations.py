@@ -6,6 +6,7 @@ from pathlib import Path
 from gatewayfs.config import units
 from gatewayfs.config.eventoptions import EventsOptions
 from gatewayfs.config.identityoptions import contradictions
+from gatewayfs.config.logoptions import in_the_mount
 from gatewayfs.config.model import ObjectsOptions, ShareConfig
 
 
@@ -35,7 +36,14 @@ def relations(config: ShareConfig) -> Iterator[str]:
         )
     yield from encryption(config.objects)
     yield from contradictions(config.identity, config.metadata.uid, config.metadata.gid)
-    yield from telling(config.events, config.mount.directory)
+    yield from telling(config.events)
+    files = {
+        "events.file": config.events.file,
+        "log.file": config.log.file,
+        "audit.file": config.audit.file,
+        "health.file": config.health.file,
+    }
+    yield from in_the_mount(files, config.mount.directory)
     if config.mount.directory is not None:
         yield from nested(config.cache.directory, config.mount.directory)
 
@@ -54,17 +62,12 @@ def encryption(objects: ObjectsOptions) -> Iterator[str]:
         )
 
 
-def telling(events: EventsOptions, mountpoint: Path | None) -> Iterator[str]:
+def telling(events: EventsOptions) -> Iterator[str]:
     """One line for each pair of options that contradict each other."""
     if events.webhook is None:
         for name in ("webhook_headers_file", "webhook_ca_bundle"):
             if getattr(events, name) is not None:
                 yield f"events.{name} is set and events.webhook is not; set events.webhook"
-    if events.file is not None and mountpoint is not None and mountpoint in events.file.parents:
-        yield (
-            f"events.file {events.file} lies in the mount {mountpoint}, so every event would cause another; "
-            "put it elsewhere"
-        )
 
 
 def nested(cache: Path, mountpoint: Path) -> Iterator[str]:

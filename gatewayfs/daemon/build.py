@@ -19,6 +19,7 @@ from gatewayfs.conflict import Policy
 from gatewayfs.daemon.eventing import build_events
 from gatewayfs.daemon.identifying import identity, share_defaults
 from gatewayfs.daemon.storing import cache_limits, object_options, store_options
+from gatewayfs.daemon.telling import Telling, operations
 from gatewayfs.daemon.throttling import Throttling
 from gatewayfs.events.events import Events
 from gatewayfs.fuse.notify import KernelNotifier
@@ -37,6 +38,7 @@ from gatewayfs.s3.capabilities import probe, probe_reading
 from gatewayfs.s3.client import HttpObjectStore
 from gatewayfs.s3.gate import Gate, GatedStore
 from gatewayfs.s3.metered import MeteredStore
+from gatewayfs.s3.refusals import RefusalStore
 from gatewayfs.s3.retrying import RetryingStore
 from gatewayfs.s3.store import Capabilities
 from gatewayfs.s3.yielding import YieldingStore
@@ -72,6 +74,7 @@ class Parts:
     operations: Operations
     throttling: Throttling
     disk_offload: Offload
+    telling: Telling
 
 
 class Background:
@@ -109,7 +112,12 @@ def open_store(config: ShareConfig, clock: Clock) -> HttpObjectStore:
 
 
 def build(
-    config: ShareConfig, meta: MetaStore, http: HttpObjectStore, disk_offload: Offload, background: Background
+    config: ShareConfig,
+    meta: MetaStore,
+    http: HttpObjectStore,
+    disk_offload: Offload,
+    background: Background,
+    telling: Telling,
 ) -> Parts:
     """Wire everything above the records and the store."""
     clock = SystemClock()
@@ -117,7 +125,8 @@ def build(
     settings = _upload_settings(config)
     gate = Gate(settings.retry_s_max, rng)
     # The gate inside the retries: while it is closed they cost nothing.
-    store = MeteredStore(RetryingStore(GatedStore(http, gate, clock, config.share.prefix), rng.random), clock)
+    gated = GatedStore(RefusalStore(http, telling.health.refused), gate, clock, config.share.prefix)
+    store = MeteredStore(RetryingStore(gated, rng.random), clock)
     notifier = KernelNotifier(Offload(1))
     cache = _cache(config, meta, store, clock, disk_offload, background, http)
     late = _Late()
@@ -155,9 +164,7 @@ def build(
         )
     )
     late.uploader, late.filesystem = uploader, filesystem
-    cache.pressure.hurry = uploader.press
-    cache.pressure.upload_rate = uploader.rate_bytes_per_s
-    cache.pressure.uploading = lambda: uploader.working() and gate.closed is None
+    _let_press(cache, uploader, gate)
     return Parts(
         config=config,
         clock=clock,
@@ -170,11 +177,10 @@ def build(
         events=events,
         filesystem=filesystem,
         notifier=notifier,
-        operations=Operations(
-            filesystem, config.metadata.kernel_timeout_s, precedence.called, read_only=config.share.read_only
-        ),
+        operations=operations(config, filesystem, meta, clock, precedence.called, telling),
         throttling=Throttling(http.throttle, meta, clock, config.throttle),
         disk_offload=disk_offload,
+        telling=telling,
     )
 
 
@@ -204,6 +210,13 @@ def _cache(
             lambda: http.throttle.download.limit,
         ),
     )
+
+
+def _let_press(cache: ContentCache, uploader: Uploader, gate: Gate) -> None:
+    """A full cache hurries the uploads, and slows writers to their rate."""
+    cache.pressure.hurry = uploader.press
+    cache.pressure.upload_rate = uploader.rate_bytes_per_s
+    cache.pressure.uploading = lambda: uploader.working() and gate.closed is None
 
 
 class _Late:

@@ -2,13 +2,15 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from gatewayfs.cache.statistics import CacheStatistics
 from gatewayfs.events.settings import EventStatus
 from gatewayfs.meta.env import MetaStatistics
 from gatewayfs.refresh.settings import RefreshStatistics
-from gatewayfs.upload.status import UploadStatus
+from gatewayfs.runtime.linefile import LineStatistics
+from gatewayfs.upload.status import ParkedEntry, UploadStatus
 
 FREE_BYTES_LOW = 256 << 20
 """Below this the next big write will be refused."""
@@ -17,89 +19,185 @@ FREE_BYTES_LOW = 256 << 20
 DIRTY_SHARE_HIGH = 0.9
 """Writers are slowed to the rate of the uploads at about this."""
 
+CLOCK_SKEW_S_HIGH = 300.0
+"""S3 refuses requests that are dated more than 15 minutes off; at five it is time to act."""
 
-def problems(
-    upload: UploadStatus,
-    meta: MetaStatistics,
-    refresh: RefreshStatistics,
-    events: EventStatus,
-    cache: CacheStatistics,
-    free_bytes: int,
-) -> list[str]:
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One of them.
+
+    Attributes:
+        type: a name of ``healthtypes.TYPES``.
+        text: one line, what is wrong and what cures it.
+        operation: the S3 operation concerned, or "".
+        key: an object or a path concerned, or "".
+        what: tells it from others of its type; the text may change while it lasts.
+    """
+
+    type: str
+    text: str
+    operation: str = ""
+    key: str = ""
+    what: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What they are found in."""
+
+    upload: UploadStatus
+    meta: MetaStatistics
+    refresh: RefreshStatistics
+    events: EventStatus
+    cache: CacheStatistics
+    free_bytes: int
+    clock_skew_s: float | None = None
+    audit: LineStatistics | None = None
+
+
+def problems(facts: Facts) -> list[Problem]:
     """All of them, the most serious first; empty when all is well."""
-    found = list(_of_cache(cache))
+    return [
+        *_of_cache(facts.cache),
+        *_of_records(facts.meta),
+        *_of_disk(facts),
+        *_of_clock(facts.clock_skew_s),
+        *_of_upload(facts.upload),
+        *_of_names(facts.refresh),
+        *_of_events(facts.events),
+        *_of_audit(facts.audit),
+    ]
+
+
+def _of_records(meta: MetaStatistics) -> Iterator[Problem]:
     if meta.commit_error:
-        found.append(f"records are not being committed: {meta.commit_error}; free space on the cache disk")
+        text = f"records are not being committed: {meta.commit_error}; free space on the cache disk"
+        yield Problem("CacheDiskFailed", text, what="commit")
     if meta.failed_data_paths:
-        found.append(
-            f"the cache disk lost bytes of {len(meta.failed_data_paths)} files; replace the disk, see docs/recovery"
-        )
+        text = f"the cache disk lost bytes of {len(meta.failed_data_paths)} files; replace the disk, see docs/recovery"
+        yield Problem("CacheDiskFailed", text, what="data")
     if meta.recovery_log_stale:
-        found.append(f"the recovery log is behind: {meta.recovery_log_stale}; it catches up when the disk writes again")
-    if free_bytes < min(FREE_BYTES_LOW, cache.free_bytes_min or FREE_BYTES_LOW):
-        found.append(f"the cache disk has only {free_bytes >> 20} MiB left; free space on it")
+        text = f"the recovery log is behind: {meta.recovery_log_stale}; it catches up when the disk writes again"
+        yield Problem("CacheDiskFailed", text, what="recovery log")
+
+
+def _of_disk(facts: Facts) -> Iterator[Problem]:
+    if facts.free_bytes < min(FREE_BYTES_LOW, facts.cache.free_bytes_min or FREE_BYTES_LOW):
+        text = f"the cache disk has only {facts.free_bytes >> 20} MiB left; free space on it"
+        yield Problem("CacheDiskLow", text)
+
+
+def _of_clock(skew_s: float | None) -> Iterator[Problem]:
+    if skew_s is not None and abs(skew_s) >= CLOCK_SKEW_S_HIGH:
+        where = "behind" if skew_s > 0 else "ahead of"
+        text = f"this machine's clock is {abs(skew_s):.0f} s {where} the store's; synchronise it (chrony, timesyncd)"
+        yield Problem("GatewayClockOutOfSync", text)
+
+
+def _of_upload(upload: UploadStatus) -> Iterator[Problem]:
     if upload.unreachable is not None:
-        found.append(
+        yield Problem(
+            "BucketUnreachable",
             f"the bucket does not answer since {_when(upload.unreachable.since_ns)}: {upload.unreachable.reason}; "
-            "writes are queued, cached files are served"
+            "writes are queued, cached files are served",
         )
     for hold in upload.holds:
-        since = datetime.fromtimestamp(hold.since_ns / 1e9, UTC).isoformat(timespec="seconds")
-        found.append(
-            f"uploads below {hold.path} are held since {since} ({upload.held.files} changes are held in all); "
-            "`gatewayfs queue release` lets them go"
+        yield Problem(
+            "UploadsHeld",
+            f"uploads below {hold.path} are held since {_when(hold.since_ns)} ({upload.held.files} changes are held in "
+            "all); `gatewayfs queue release` lets them go",
+            key=hold.path,
+            what=hold.path,
         )
+    examples = {entry.parked.reason: entry for entry in reversed(upload.parked)}
     for reason, count in Counter(entry.parked.reason for entry in upload.parked).most_common():
-        found.append(
+        text = (
             f"{count} files wait for you: {reason}; cure it, they are tried again daily and by `gatewayfs queue retry`"
         )
+        yield _parked(examples[reason], text)
     if upload.conflicts:
-        found.append(f"{upload.conflicts} conflicts: both versions are kept, look for names with .conflict-")
+        text = f"{upload.conflicts} conflicts: both versions are kept, look for names with .conflict-"
+        yield Problem("InvalidObjectState", text, what=str(upload.conflicts))
+
+
+def _parked(entry: ParkedEntry, text: str) -> Problem:
+    by_code = {
+        "AccessDenied": "S3AccessDenied",
+        "StoreAccessDenied": "S3AccessDenied",
+        "InvalidObjectState": "InaccessibleStorageClass",
+        "ObjectArchived": "InaccessibleStorageClass",
+    }
+    # What has no inode any more waits to be deleted.
+    operation = "S3PutObject" if isinstance(entry.target, int) else "S3DeleteObject"
+    kind = by_code.get(entry.parked.code, "UploadsParked")
+    return Problem(kind, text, operation, entry.key, what=entry.parked.reason)
+
+
+def _of_names(refresh: RefreshStatistics) -> Iterator[Problem]:
     if refresh.unrepresentable:
-        found.append(
+        example = refresh.unrepresentable_examples[-1]
+        yield Problem(
+            "NamesNotShown",
             f"{refresh.unrepresentable} keys cannot be file names and are not shown, for example "
-            f"{refresh.unrepresentable_examples[-1]!r}; rename them in the bucket"
+            f"{example!r}; rename them in the bucket",
+            what="unrepresentable",
         )
     if refresh.shadowed:
-        found.append(
+        example = refresh.shadowed_examples[-1]
+        yield Problem(
+            "NamesNotShown",
             f"{refresh.shadowed} objects are hidden by a directory of the same name, for example "
-            f"{refresh.shadowed_examples[-1]!r}; rename one of them in the bucket"
+            f"{example!r}; rename one of them in the bucket",
+            what="shadowed",
         )
-    return found + event_problems(events)
 
 
-def event_problems(events: EventStatus) -> list[str]:
+def _of_events(events: EventStatus) -> Iterator[Problem]:
     """Targets that do not take their events, and events that were given up."""
-    found = []
     for name, target in events.targets.items():
         if target.failing_since_ns:
-            found.append(
+            yield Problem(
+                "NotificationsFailing",
                 f"events are not delivered to the {name} since {_when(target.failing_since_ns)}: {target.last_error}; "
-                f"{target.waiting} wait"
+                f"{target.waiting} wait",
+                what=name,
             )
         if target.dropped:
-            found.append(
+            yield Problem(
+                "DroppedNotifications",
                 f"{target.dropped} events for the {name} were given up because too many waited, last at "
-                f"{_when(target.dropped_ns)}; cure the target or make events.outbox larger"
+                f"{_when(target.dropped_ns)}; cure the target or make events.outbox larger",
+                what=name,
             )
-    return found
+
+
+def _of_audit(audit: LineStatistics | None) -> Iterator[Problem]:
+    if audit is not None and audit.dropped:
+        why = audit.error or "they came faster than the disk took them"
+        yield Problem("AuditDropped", f"{audit.dropped} lines of the audit log were lost: {why}; see to audit.file")
 
 
 def _when(time_ns: int) -> str:
     return datetime.fromtimestamp(time_ns / 1e9, UTC).isoformat(timespec="seconds")
 
 
-def _of_cache(cache: CacheStatistics) -> Iterator[str]:
+def _of_cache(cache: CacheStatistics) -> Iterator[Problem]:
     if cache.refusing:
-        yield f"writes are refused (ENOSPC): {cache.refusing}; they go on by themselves when there is room"
+        text = f"writes are refused (ENOSPC): {cache.refusing}; they go on by themselves when there is room"
+        yield Problem("CacheFull", text, what="refusing")
     if cache.dirty_bytes_max and cache.dirty_bytes > DIRTY_SHARE_HIGH * cache.dirty_bytes_max:
-        yield (
+        yield Problem(
+            "CacheFull",
             f"the cache is full of data that is not uploaded yet ({cache.dirty_bytes >> 20} of at most "
             f"{cache.dirty_bytes_max >> 20} MiB): writers are slowed; cure what keeps uploads back, or raise "
-            "cache.dirty_max or cache.size"
+            "cache.dirty_max or cache.size",
+            what="dirty",
         )
     if cache.full:
-        yield (
+        yield Problem(
+            "CacheFull",
             "the cache or its disk is full and nothing more can be evicted: reads go past the cache; raise cache.size, "
-            f"or free space on the disk (cache.min_free is {cache.free_bytes_min >> 20} MiB)"
+            f"or free space on the disk (cache.min_free is {cache.free_bytes_min >> 20} MiB)",
+            what="full",
         )

@@ -30,7 +30,8 @@ from gatewayfs.daemon.build import (
 )
 from gatewayfs.daemon.claim import claim, note_verified
 from gatewayfs.daemon.heartbeat import Heartbeat
-from gatewayfs.daemon.service import Service
+from gatewayfs.daemon.service import Service, found_problems
+from gatewayfs.daemon.telling import note_end, note_start, open_files
 from gatewayfs.errors import CorruptRecord, LocalError, StoreError, UserError
 from gatewayfs.fuse import session
 from gatewayfs.meta.env import MetaStore
@@ -63,6 +64,7 @@ def run_daemon(config: ShareConfig, mountpoint: Path, *, ready: Callable[[], Non
 async def _main(config: ShareConfig, mountpoint: Path, ready: Callable[[], None]) -> None:
     clock = SystemClock()
     disk_offload = Offload(DISK_THREADS)
+    telling = open_files(config, clock)
     http = open_store(config, clock)
     meta = _open_meta(config, clock, disk_offload)
     background = Background(disk_offload)
@@ -72,11 +74,12 @@ async def _main(config: ShareConfig, mountpoint: Path, ready: Callable[[], None]
             await learn_capabilities(meta, http, config)
             note_verified(meta, read_only=config.share.read_only)
         http.capabilities = stored_capabilities(meta)
-        parts = build(config, meta, http, disk_offload, background)
+        parts = build(config, meta, http, disk_offload, background, telling)
         await _serve(parts, background, mountpoint, ready)
     finally:
         _close_meta(meta)
         http.close()
+        telling.close()
 
 
 def _open_meta(config: ShareConfig, clock: SystemClock, offload: Offload) -> MetaStore:
@@ -149,6 +152,8 @@ async def _serve(parts: Parts, background: Background, mountpoint: Path, ready: 
         await nursery.start(ControlServer(Path(entry.socket), service.handlers()).serve)
         nursery.start_soon(_session, stop)
         await nursery.start(parts.uploader.run)
+        note_start(parts.meta, parts.telling.health)
+        nursery.start_soon(parts.telling.health.run, lambda: found_problems(parts))
         systemd.notify("READY=1")
         nursery.start_soon(_heartbeat(parts, mountpoint).run)
         log.info("gatewayfs %s serves %s on %s", __version__, _source(parts.config), mountpoint)
@@ -158,6 +163,7 @@ async def _serve(parts: Parts, background: Background, mountpoint: Path, ready: 
         log.info("stopping")
         session.stop()
         await filesystem.files.persist_all()
+        note_end(parts.meta)
         nursery.cancel_scope.cancel()
     parts.cache.close()
 

@@ -18,7 +18,7 @@ from gatewayfs.control.server import Progress as Tell
 from gatewayfs.daemon.build import Parts
 from gatewayfs.daemon.eventing import Notifying
 from gatewayfs.daemon.keeping import Keeping
-from gatewayfs.daemon.problems import problems
+from gatewayfs.daemon.problems import Facts, Problem, problems
 from gatewayfs.daemon.queueing import Queueing
 from gatewayfs.errors import UserError
 from gatewayfs.meta.check import check_online
@@ -106,9 +106,8 @@ class Service:
             "throttle": parts.throttling.status(),
             "events": _plain(events),
             "metadata": {**_plain(meta), **_plain(refresh)},
-            "problems": problems(
-                upload, meta, refresh, events, parts.cache.statistics(), disk.f_bavail * disk.f_frsize
-            ),
+            "logs": {"audit": _plain(parts.telling.audit_statistics())},
+            "problems": [problem.text for problem in found_problems(parts)],
         }
 
     async def statistics(self, _args: dict[str, Any], _progress: Tell) -> dict[str, Any]:
@@ -196,6 +195,22 @@ class Service:
             "held": upload.held.files,
             "left": left[:LEFT_SHOWN],
         }
+
+
+def found_problems(parts: Parts) -> list[Problem]:
+    """What an administrator should know now."""
+    disk = os.statvfs(parts.config.cache.directory)
+    facts = Facts(
+        upload=parts.uploader.status(),
+        meta=parts.meta.statistics(),
+        refresh=parts.refresh.statistics(),
+        events=parts.events.status(),
+        cache=parts.cache.statistics(),
+        free_bytes=disk.f_bavail * disk.f_frsize,
+        clock_skew_s=parts.http.clock_skew_s,
+        audit=parts.telling.audit_statistics(),
+    )
+    return problems(facts)
 
 
 def _drained(report: DrainReport) -> dict[str, Any]:

@@ -61,19 +61,19 @@ class Operations(pyfuse3.Operations):
 
     @changing
     async def mkdir(self, parent: int, name: bytes, mode: int, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
-        return self._entry(await self._fs.names.mkdir(parent, name, mode, _caller(ctx)))
+        return self._entry(await self._fs.names.mkdir(parent, name, mode, caller_of(ctx)))
 
     @changing
     async def mknod(
         self, parent: int, name: bytes, mode: int, rdev: int, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
-        return self._entry(await self._fs.names.mknod(parent, name, mode, _caller(ctx), rdev))
+        return self._entry(await self._fs.names.mknod(parent, name, mode, caller_of(ctx), rdev))
 
     @changing
     async def symlink(
         self, parent: int, name: bytes, target: bytes, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
-        return self._entry(await self._fs.names.symlink(parent, name, target, _caller(ctx)))
+        return self._entry(await self._fs.names.symlink(parent, name, target, caller_of(ctx)))
 
     @changing
     async def link(
@@ -170,14 +170,14 @@ class Operations(pyfuse3.Operations):
     async def create(
         self, parent: int, name: bytes, mode: int, flags: int, ctx: pyfuse3.RequestContext
     ) -> tuple[pyfuse3.FileInfo, pyfuse3.EntryAttributes]:
-        inode, handle = await self._fs.files.create(parent, name, mode, flags, _caller(ctx))
+        inode, handle = await self._fs.files.create(parent, name, mode, flags, caller_of(ctx))
         return _opened(handle), self._entry(self._fs.attributes.live(inode))
 
     @guarded
     async def open(self, inode: int, flags: int, ctx: pyfuse3.RequestContext) -> pyfuse3.FileInfo:
         if self.read_only and (flags & os.O_ACCMODE != os.O_RDONLY or flags & os.O_TRUNC):
             raise ReadOnlyShare("opened for writing")
-        return _opened(await self._fs.files.open(inode, flags, _caller(ctx)))
+        return _opened(await self._fs.files.open(inode, flags, caller_of(ctx)))
 
     @guarded
     async def read(self, fh: int, off: int, size: int) -> bytes:
@@ -253,7 +253,7 @@ def _links(inode: Inode) -> int:
     return 1
 
 
-def _caller(ctx: pyfuse3.RequestContext) -> Caller:
+def caller_of(ctx: pyfuse3.RequestContext) -> Caller:
     return Caller(uid=ctx.uid, gid=ctx.gid)
 
 

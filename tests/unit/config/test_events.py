@@ -48,4 +48,10 @@ def test_headers_that_others_may_read_are_refused(tmp_path: Path) -> None:
 
 def test_events_may_not_be_written_into_the_mount_they_tell_of() -> None:
     (line,) = mistakes_of("mount.directory=/mnt/photos", "events.file=/mnt/photos/log/events")
-    assert "every event would cause another" in line
+    assert "every line would cause another" in line
+
+
+@pytest.mark.parametrize("option", ["log.file", "audit.file", "health.file"])
+def test_no_log_may_lie_in_the_mount_it_tells_of(option: str) -> None:
+    (line,) = mistakes_of("mount.directory=/mnt/photos", f"{option}=/mnt/photos/a")
+    assert line.startswith(f"{option} /mnt/photos/a lies in the mount /mnt/photos")
