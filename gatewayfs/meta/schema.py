@@ -65,6 +65,9 @@ class Remote(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The ``Inode.meta_revision`` this object's metadata is."""
     version_id: str = ""
     storage_class: str = ""
+    marker_mtime_ns: int | None = None
+    """Of a directory's marker: the mtime it had when it was read or written last; None when that is not known. The
+    directory's own moves on with its entries, and only another one in the marker is news."""
 
 
 class Placement(msgspec.Struct, frozen=True, array_like=True, gc=False):

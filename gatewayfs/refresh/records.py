@@ -19,6 +19,7 @@ replace = msgspec.structs.replace
 
 def remote_of(found: ListedObject | ObjectInfo, inode: Inode | None) -> Remote:
     """What LIST or HEAD says of an object, as the state that ``inode`` (None: a new one) equals."""
+    known = inode.remote if inode is not None else None
     return Remote(
         key=found.key,
         etag=found.etag,
@@ -28,6 +29,7 @@ def remote_of(found: ListedObject | ObjectInfo, inode: Inode | None) -> Remote:
         meta_revision=inode.meta_revision if inode else 0,
         version_id=found.version_id if isinstance(found, ObjectInfo) else "",
         storage_class=storage_class(found.storage_class),
+        marker_mtime_ns=known.marker_mtime_ns if known is not None and known.key == found.key else None,
     )
 
 
@@ -156,6 +158,11 @@ def with_attributes(inode: Inode, info: ObjectInfo, defaults: ShareDefaults) -> 
     )
     if not known.is_symlink:
         known = replace(known, target=None)
+    if inode.is_directory and inode.remote is not None:
+        if decoded.mtime_ns == inode.remote.marker_mtime_ns:
+            # Nobody set it since: what moved the times here were the directory's own entries.
+            known = replace(known, mtime_ns=inode.mtime_ns, atime_ns=inode.atime_ns)
+        known = replace(known, remote=replace(inode.remote, marker_mtime_ns=decoded.mtime_ns))
     return known
 
 

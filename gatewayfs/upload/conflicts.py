@@ -115,6 +115,9 @@ def _follow(
     if inode.is_regular:
         inode = ctx.cache.rebase(tx, inode)
     content = inode.content_revision + 1
+    remote = remote_from(info, content, inode.meta_revision if attributes else STALE)
+    if inode.is_directory:
+        remote = msgspec.structs.replace(remote, marker_mtime_ns=attributes.get("mtime_ns"))
     inode = msgspec.structs.replace(
         inode,
         **attributes,
@@ -125,7 +128,7 @@ def _follow(
         foreign=split_metadata(info.metadata)[1] if attributes else inode.foreign,
         headers=headers_record(info.headers),
         attributes_known=True,
-        remote=remote_from(info, content, inode.meta_revision if attributes else STALE),
+        remote=remote,
     )
     return records.marked(tx, inode, now_ns)
 

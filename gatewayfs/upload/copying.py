@@ -82,6 +82,7 @@ async def send_copy(ctx: Context, inode: Inode, step: Copy) -> None:
         _copied_meta(inode, step),
         result.version_id,
         source.storage_class,
+        inode.mtime_ns if step.rewrite and inode.is_directory else source.marker_mtime_ns,
     )
     record(ctx, inode.ino, remote, copied=source)
 

@@ -136,6 +136,7 @@ async def _put(
         inode.meta_revision,
         result.version_id,
         kept_storage_class(inode),
+        inode.mtime_ns if inode.is_directory else None,
     )
     known = None
     # A smaller object cannot be copied as a part, unless it is the last one.
@@ -183,6 +184,7 @@ async def learn(ctx: Context, ino: int) -> None:
 def learned(ctx: Context, inode: Inode, remote: Remote, info: ObjectInfo) -> Inode:
     """The record with what HEAD said, except what was changed here since."""
     found = their_attributes(ctx, info)
+    marker_mtime_ns = found["mtime_ns"] if inode.is_directory else None
     if content_differs(inode):
         found.pop("mtime_ns")
     if stat.S_IFMT(found["mode"]) != stat.S_IFMT(inode.mode):
@@ -193,5 +195,7 @@ def learned(ctx: Context, inode: Inode, remote: Remote, info: ObjectInfo) -> Ino
         foreign=split_metadata(info.metadata)[1],
         headers=headers_record(info.headers),
         attributes_known=True,
-        remote=msgspec.structs.replace(remote, etag=info.etag, version_id=info.version_id),
+        remote=msgspec.structs.replace(
+            remote, etag=info.etag, version_id=info.version_id, marker_mtime_ns=marker_mtime_ns
+        ),
     )

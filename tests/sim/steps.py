@@ -504,6 +504,20 @@ class ForeignDelete:
         del parent.children[name]
 
 
+@dataclass(frozen=True)
+class Refresh:
+    """A folder is compared with the bucket, in which nothing changed: nothing changes here either."""
+
+    directory: int
+    recursive: bool
+
+    async def do(self, run: Run) -> None:
+        chosen = await run.directory(self.directory)
+        path = next((path for path, node, _ in run.tree.walk() if node is chosen), b"")
+        run.world.reconnect()
+        await run.world.refresh.refresh(["/" + path.decode()], recursive=self.recursive)
+
+
 Step = (
     Create
     | Open
@@ -529,6 +543,7 @@ Step = (
     | Trouble
     | ForeignPut
     | ForeignDelete
+    | Refresh
 )
 
 __all__ = [name for name, value in list(globals().items()) if isinstance(value, type) and value.__module__ == __name__]

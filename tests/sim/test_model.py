@@ -71,6 +71,7 @@ around = st.one_of(
     st.builds(steps.Trouble, operations, st.booleans(), st.integers(0, 3)),
     st.builds(steps.ForeignPut, numbers, names, lengths, st.sampled_from([None, 0o600, 0o640])),
     st.builds(steps.ForeignDelete, numbers),
+    st.builds(steps.Refresh, numbers, st.booleans()),
 )
 
 # Lists of lists, because hypothesis makes a list of steps six long on average, and then most would not do anything.

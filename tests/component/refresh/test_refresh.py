@@ -7,7 +7,7 @@ from gatewayfs.errors import NoEntry, NotADirectory, StaleInode, StoreAccessDeni
 from gatewayfs.meta.schema import Attempt, Remote, UploadState
 from gatewayfs.refresh import motion
 from gatewayfs.s3.store import InlineBody
-from tests.component.refresh.harness import OURS, replace, shown
+from tests.component.refresh.harness import DEFAULTS, OURS, replace, shown
 
 
 async def test_an_unchanged_bucket_costs_one_list_per_directory_and_writes_nothing(w):
@@ -149,6 +149,32 @@ async def test_marker_changes_are_seen(w):
     assert w.path("d").remote is None
     assert not w.path("d").directory.marker_wanted
     assert not w.path("d").dirty_since_ns
+
+
+@pytest.mark.semantics("directory-times")
+@pytest.mark.parametrize("recursive", [False, True])
+async def test_a_directory_keeps_the_time_of_its_last_entry_until_somebody_sets_its_marker_s(w, recursive):
+    w.store.foreign_put("d/", b"", OURS)
+    w.store.foreign_put("d/x")
+
+    async def times():
+        await w.refresh.refresh(["/"], recursive=recursive)
+        await w.refresh.ensure_attributes(w.path("d").ino)
+        return w.path("d").mtime_ns, w.path("d").uid
+
+    async with w.running():
+        await w.refresh.ensure_listed(1)
+        await w.refresh.ensure_listed(w.path("d").ino)
+        assert await times() == (5000, 7)
+        with w.meta.transaction() as tx:
+            tx.put(replace(w.path("d"), mtime_ns=9_000, ctime_ns=9_000))
+        assert await times() == (9000, 7)
+        w.store.foreign_put("d/", b"", OURS | {"file-owner": "70"})
+        assert await times() == (9000, 70)
+        w.store.foreign_put("d/", b"", OURS | {"file-mtime": "6000ns"})
+        assert await times() == (6000, 7)
+        w.store.foreign_put("d/", b"", {})
+        assert await times() == (w.store.raw["d/"].last_modified_ns, DEFAULTS.uid)
 
 
 async def test_a_vanished_tree_goes_as_a_whole(w):
