@@ -10,7 +10,7 @@
 Faults of one operation are served in the order they were set; each is used up ``times`` times.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -19,7 +19,7 @@ import trio
 
 from gatewayfs.errors import StoreError, StoreUnreachable
 from gatewayfs.runtime.fingerprints import PassingCells
-from gatewayfs.s3.store import ObjectInfo, ObjectStore, Progress
+from gatewayfs.s3.store import Deletion, ObjectInfo, ObjectStore, Progress
 from gatewayfs.s3.wrapping import StoreCall, StoreWrapper
 from gatewayfs.types import ETag, ObjectKey
 
@@ -107,6 +107,18 @@ class FaultyStore(StoreWrapper):
         await trio.lowlevel.checkpoint()
         assert fault.error is not None
         raise fault.error
+
+    async def delete_many(self, deletions: Sequence[Deletion]) -> dict[ObjectKey, StoreError]:
+        """Refuses the keys a fault of "delete" names, as DeleteObjects answers for each key."""
+        refused: dict[ObjectKey, StoreError] = {}
+        for deletion in deletions:
+            named = any(fault.operation == "delete" and fault.key == deletion.key for fault in self._faults)
+            fault = self._next(StoreCall("delete", deletion.key)) if named else None
+            if fault is not None and fault.error is not None:
+                fault.seen += 1
+                refused[deletion.key] = fault.error
+        rest = [deletion for deletion in deletions if deletion.key not in refused]
+        return refused | (await super().delete_many(rest) if rest else {})
 
     async def fetch(
         self,

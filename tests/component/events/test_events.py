@@ -120,7 +120,7 @@ async def test_bytes_that_are_newer_than_the_upload_are_waited_for(make, shelf):
             await world.put("a", b"newer")
             await trio.sleep(60)
             assert shelf.lines == []
-        world.uploader.retry(None)
+        await world.uploader.operator.retry()
         await until(lambda: shelf.lines)
     assert [detail["object-size"] for detail in shelf.details] == [5]
 
@@ -227,7 +227,7 @@ async def test_a_notification_does_not_come_while_something_is_parked(make, shel
             await trio.sleep(1000)
             assert not request.done.is_set()
             assert events.status().notifications == 1
-        world.uploader.retry(None)
+        await world.uploader.operator.retry()
         await until(request.done.is_set)
 
 
