@@ -1,6 +1,7 @@
 """Failures cost the entry that has them time, and nobody else anything; and everything heals by itself."""
 
 import itertools
+from dataclasses import replace
 
 import pytest
 import trio
@@ -15,7 +16,14 @@ from gatewayfs.errors import (
     StoreRefused,
     StoreUnreachable,
 )
+from tests.support.fakestore import EVERYTHING, FakeObjectStore
 from tests.support.faultystore import ANY, FOREVER
+
+
+@pytest.fixture
+def one_by_one(make_world):
+    """A share whose objects are deleted each with a request of its own, which can fail alone."""
+    return make_world(bucket=FakeObjectStore(capabilities=replace(EVERYTHING, delete_many_if_match=False)))
 
 
 async def test_a_refused_upload_is_parked_with_its_reason_and_blocks_nobody(world):
@@ -32,7 +40,8 @@ async def test_a_refused_upload_is_parked_with_its_reason_and_blocks_nobody(worl
     assert await world.read("secret") == b"s"
 
 
-async def test_several_parked_entries_block_nobody_and_every_byte_is_still_here(world):
+async def test_several_parked_entries_block_nobody_and_every_byte_is_still_here(one_by_one):
+    world = one_by_one
     for name in ("gone", "old", "away"):
         await world.write(name, name.encode())
     await world.drained()
@@ -65,7 +74,8 @@ async def test_several_parked_entries_block_nobody_and_every_byte_is_still_here(
     await world.check()
 
 
-async def test_a_name_whose_old_object_may_not_be_deleted_can_be_taken_by_another_file(world):
+async def test_a_name_whose_old_object_may_not_be_deleted_can_be_taken_by_another_file(one_by_one):
+    world = one_by_one
     for name in ("gone", "other"):
         await world.write(name, name.encode())
     await world.drained()
