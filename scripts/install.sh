@@ -19,6 +19,7 @@ files() {
     cat <<END
 gatewayfs@.service	$units/gatewayfs@.service
 gatewayfs.target	$units/gatewayfs.target
+gatewayfs-nfs.service	$units/gatewayfs-nfs.service
 nfs-ganesha.service.d/gatewayfs.conf	$units/nfs-ganesha.service.d/gatewayfs.conf
 sysusers.conf	$destdir$prefix/lib/sysusers.d/gatewayfs.conf
 tmpfiles.conf	$destdir$prefix/lib/tmpfiles.d/gatewayfs.conf

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from gatewayfs.config.eventoptions import EventsOptions
+from gatewayfs.config.exportoptions import ExportOptions
 from gatewayfs.config.identityoptions import IdentityOptions
 from gatewayfs.config.kinds import (
     ID_MAX,
@@ -202,6 +203,7 @@ class ShareConfig(Section):
     metadata: MetadataOptions
     identity: IdentityOptions
     mount: MountOptions
+    export: ExportOptions
     events: EventsOptions
     log: LogOptions
     audit: AuditOptions

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from gatewayfs.config import units
 from gatewayfs.config.eventoptions import EventsOptions
+from gatewayfs.config.exportoptions import exporting
 from gatewayfs.config.identityoptions import contradictions
 from gatewayfs.config.logoptions import in_the_mount
 from gatewayfs.config.model import ObjectsOptions, ShareConfig
@@ -36,6 +37,7 @@ def relations(config: ShareConfig) -> Iterator[str]:
         )
     yield from encryption(config.objects)
     yield from contradictions(config.identity, config.metadata.uid, config.metadata.gid)
+    yield from exporting(config.export)
     yield from telling(config.events)
     files = {
         "events.file": config.events.file,

@@ -33,15 +33,18 @@ from gatewayfs.daemon.heartbeat import Heartbeat
 from gatewayfs.daemon.service import Service, found_problems
 from gatewayfs.daemon.telling import note_end, note_start, open_files
 from gatewayfs.errors import CorruptRecord, LocalError, StoreError, UserError
+from gatewayfs.export.render import export_number
 from gatewayfs.fuse import session
 from gatewayfs.meta.env import MetaStore
 from gatewayfs.mountpoint import uncover
-from gatewayfs.runtime import systemd
+from gatewayfs.runtime import device, systemd
 from gatewayfs.runtime.clock import SystemClock
 from gatewayfs.runtime.offload import Offload
 from gatewayfs.s3.client import HttpObjectStore
 
 log = logging.getLogger(__name__)
+
+DEVICE_LOCK = "device.lock"
 
 FIRST_ANSWER_S = 15.0
 """How long the very first mount of a bucket waits for it: a wrong name or key must be told, not mounted."""
@@ -190,11 +193,19 @@ async def _mounted(parts: Parts, mountpoint: Path) -> AsyncIterator[None]:
     uncover(mountpoint, allow_nonempty=parts.config.mount.allow_nonempty)
     config = parts.config
     options = config.mount.fuse_options | ({"ro"} if config.share.read_only else set())
-    session.mount(parts.operations, mountpoint, _source(config), options)
+    with _device(config):
+        session.mount(parts.operations, mountpoint, _source(config), options)
     try:
         yield
     finally:
         session.unmount()
+
+
+def _device(config: ShareConfig) -> contextlib.AbstractContextManager[object]:
+    """What is exported keeps its device number, which the handles of NFS clients hold."""
+    if not config.export.enabled:
+        return contextlib.nullcontext()
+    return device.reserved(device.device_for(export_number(config)), runtime_directory() / DEVICE_LOCK)
 
 
 def _register(parts: Parts, mountpoint: Path) -> tuple[Registry, Registration]:
