@@ -15,6 +15,7 @@ from gatewayfs.cli.failures import described
 
 VERBS = {
     "mount": "mount a bucket, or a prefix of one, on a directory",
+    "init": "describe a share in a file, by asking; make its directories",
     "umount": "upload what is queued, unmount, and wait until the gateway has ended",
     "status": "what a gateway is doing: cache, queue, transfers, problems",
     "drain": "upload everything now; with --wait return when it is in the bucket",
