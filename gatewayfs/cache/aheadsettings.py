@@ -20,20 +20,27 @@ class AheadSettings:
 
     Attributes:
         bytes_max: how far ahead of a reader in order to fetch; 0 for never.
-        requests_max: read-ahead requests under way at a time, of all files.
+        requests_max: read-ahead requests under way at a time, of all large files.
         limit: the bandwidth limit on downloads now, in bytes per second; None for none.
+        small_files_max: small files under way at a time: 16 and a round trip of 20 ms are 800 a second.
     """
 
     bytes_max: int = AHEAD_BYTES_MAX
     requests_max: int = AHEAD_REQUESTS_MAX
     limit: Callable[[], int | None] = lambda: None
+    small_files_max: int = 2 * AHEAD_REQUESTS_MAX
+
+    @property
+    def limited(self) -> bool:
+        """Whether downloads have a bandwidth limit now."""
+        return self.limit() is not None
 
     @property
     def files_max(self) -> int:
-        """Small files under way at a time: 16 and a round trip of 20 ms are 800 a second."""
+        """Small files that may be under way now."""
         if not self.bytes_max:
             return 0
-        return FILES_WHILE_LIMITED if self.limit() is not None else 2 * self.requests_max
+        return FILES_WHILE_LIMITED if self.limited else self.small_files_max
 
     def within(self, cache_bytes: float) -> "AheadSettings":
         """The same for a cache of that size: what was fetched ahead must live until it is read."""

@@ -31,6 +31,7 @@ from gatewayfs.cache.sparse import Folder
 from gatewayfs.cache.statistics import CacheStatistics, taken
 from gatewayfs.cache.taking_stock import take_stock
 from gatewayfs.cache.verify import wrong_with
+from gatewayfs.cache.wholefiles import Brought
 from gatewayfs.meta.env import MetaStore
 from gatewayfs.meta.schema import PLACED_IN_PACK, Inode, Placement
 from gatewayfs.meta.transaction import Transaction
@@ -171,10 +172,10 @@ class ContentCache:
         finally:
             self.release(content)
 
-    async def bring(self, inode: Inode) -> None:
+    async def bring(self, inode: Inode, given: Brought | None = None) -> None:
         """Make a small file resident before anybody asks. Raises as ``Fetcher.fetch``."""
         with self.using(inode) as content:
-            await self._fetcher.fetch(content, 0, content.size)
+            await self._fetcher.bring(content, given)
 
     def live(self, ino: int) -> Content | None:
         """The live content, if anybody uses it now."""

@@ -29,6 +29,9 @@ USES_MAX = 3
 GHOSTS_MAX = 1 << 17
 """Names remembered at most (12 MiB): enough for a scan that is a few times as large as the small queue."""
 
+_COLD = 1 << 6
+"""Of an entry's flags: nobody has asked for it yet."""
+
 NOWHERE = 0
 """Slot 0 holds no entry: the end of every list."""
 
@@ -60,7 +63,7 @@ class Eviction:
         self._slots: dict[int, int] = {}
         self._keys, self._next, self._previous = array("Q", [0]), array("I", [0]), array("I", [0])
         self._sizes = array("I", [0])
-        self._flags = bytearray(1)  # queue | hold << 2 | uses << 4
+        self._flags = bytearray(1)  # queue | hold << 2 | uses << 4 | cold << 6
         self._unused = NOWHERE
         self._heads, self._tails = [NOWHERE] * 3, [NOWHERE] * 3
         self._queued = [0, 0, 0]
@@ -100,7 +103,8 @@ class Eviction:
         """Add an entry, or change its size and hold. Size 0 removes it.
 
         Args:
-            cold: nobody has asked for it yet (read ahead): a new entry is the next to go until it is used.
+            cold: nobody has asked for it yet (read ahead): a new entry is the next to go until it is used. Its first
+                use makes it what it would be had it come then, so a walk over a tree fetched ahead is a scan, too.
         """
         if size <= 0:
             self.remove(key)
@@ -125,7 +129,7 @@ class Eviction:
         self._flags[slot] = flags & ~0b1111 | hold << 2
         if hold is Hold.FREE:
             # What was used while it had to stay has shown that it belongs to the working set.
-            self._append(slot, _Queue.MAIN if flags >> 4 else _Queue.SMALL)
+            self._append(slot, _Queue.MAIN if flags >> 4 & USES_MAX else _Queue.SMALL)
 
     def remove(self, key: int, *, remember: bool = False) -> None:
         """Forget an entry; with ``remember`` it has a good place when it comes back soon."""
@@ -149,7 +153,12 @@ class Eviction:
         if slot is None:
             return False
         flags = self._flags[slot]
-        if flags >> 4 < USES_MAX:
+        if flags & _COLD:
+            self._flags[slot] = flags & ~_COLD
+            if flags & 3 == _Queue.SMALL:
+                self._unlink(slot, _Queue.SMALL)
+                self._append(slot, _Queue.SMALL)
+        elif flags >> 4 < USES_MAX:
             self._flags[slot] = flags + (1 << 4)
         return True
 
@@ -159,11 +168,11 @@ class Eviction:
             small, main = self._heads[_Queue.SMALL], self._heads[_Queue.MAIN]
             may_go = self._queued[_Queue.SMALL] + self._queued[_Queue.MAIN]
             if small and (not main or self._queued[_Queue.SMALL] > SMALL_SHARE * may_go):
-                if self._flags[small] < 1 << 4:
+                if not self._flags[small] >> 4 & USES_MAX:
                     return self._keys[small]
                 self._move(small, _Queue.SMALL, uses=0)
             elif main:
-                uses = self._flags[main] >> 4
+                uses = self._flags[main] >> 4 & USES_MAX
                 if not uses:
                     return self._keys[main]
                 self._move(main, _Queue.MAIN, uses=uses - 1)
@@ -217,6 +226,7 @@ class Eviction:
             # Two bits of use would take it to main once it may go; a ghost that came back has earned that.
             self._flags[slot] |= returning << 4
         elif cold:
+            self._flags[slot] |= _COLD
             self._prepend(slot, _Queue.SMALL)
         else:
             self._append(slot, _Queue.MAIN if returning else _Queue.SMALL)

@@ -1,7 +1,7 @@
 """Bytes that are only in the bucket, brought here on demand and ahead of demand.
 
 Ranged GETs with If-Match: what arrives is of the object the record describes or nothing arrives. ``readahead`` decides
-what to ask for, ``downloads`` has what is under way. Small files come whole, into a pack.
+what to ask for, ``downloads`` has what is under way. Small files come whole, into a pack (``wholefiles``).
 
 Handlers that wait for the bucket are counted: the FUSE side serves a limited number of requests at once, and with a
 slow bucket readers of cold data must not take all of them (docs/architecture.md, "deadlines").
@@ -19,6 +19,7 @@ from gatewayfs.cache.live import Content, NoRoom
 from gatewayfs.cache.packs import Packs
 from gatewayfs.cache.readahead import FETCH_BYTES, REQUEST_BYTES_MAX
 from gatewayfs.cache.room import Room
+from gatewayfs.cache.wholefiles import Brought, BucketMovedOn, WholeFiles
 from gatewayfs.errors import (
     CacheDiskFull,
     ObjectArchived,
@@ -29,7 +30,7 @@ from gatewayfs.errors import (
     Unavailable,
 )
 from gatewayfs.meta.env import MetaStore
-from gatewayfs.meta.schema import Inode, Remote
+from gatewayfs.meta.schema import Remote
 from gatewayfs.s3.store import INLINE_BODY_BYTES_MAX, ObjectStore
 from gatewayfs.types import ETag, ObjectKey
 
@@ -38,10 +39,6 @@ WAITERS_MAX = 64
 
 LIMITED_WINDOW_S = 2.0
 """Under a bandwidth limit a window is at most what the limit lets through in this time."""
-
-
-class BucketMovedOn(Exception):
-    """The object is not the one the record describes any more (internal: the record must be looked up again)."""
 
 
 class Fetcher:
@@ -68,8 +65,7 @@ class Fetcher:
     ) -> None:
         self._meta = meta
         self._store = store
-        self._packs = packs
-        self._small_file_bytes = small_file_bytes
+        self._whole = WholeFiles(meta, store, packs, small_file_bytes, self._count)
         self._deadline_s = deadline_s
         self._admit = admit
         self._ahead = ahead
@@ -100,6 +96,18 @@ class Fetcher:
             try:
                 async with self._waiters:
                     await self._fetch(content, start, end)
+            except CacheDiskFull as problem:
+                raise NoRoom(str(problem)) from problem
+
+    async def bring(self, content: Content, given: Brought | None) -> None:
+        """Make a small live file resident before anybody asks, in no waiter's place. Raises as ``fetch``."""
+        content.unasked = not content.opens
+        with self._worded():
+            try:
+                remote = self._remote(content)
+                if self._whole.fits(content, remote):
+                    async with self._admit(remote.size):
+                        await self._whole.fetch(content, remote, given)
             except CacheDiskFull as problem:
                 raise NoRoom(str(problem)) from problem
 
@@ -162,8 +170,8 @@ class Fetcher:
                     return
                 first, gap_end = gaps[0]
                 remote = self._remote(content)
-                if self._is_small(content, remote):
-                    await self._fetch_small(content, self._meta.require(content.ino), remote)
+                if self._whole.fits(content, remote):
+                    await self._whole.fetch(content, remote)
                 else:
                     await self._some(content, first, (first, min(gap_end, first + REQUEST_BYTES_MAX)), _no_limit)
         finally:
@@ -182,9 +190,9 @@ class Fetcher:
 
     async def _fetch(self, content: Content, start: int, end: int) -> None:
         remote = self._remote(content)
-        if self._is_small(content, remote):
+        if self._whole.fits(content, remote):
             async with self._admit(remote.size):
-                await self._fetch_small(content, self._meta.require(content.ino), remote)
+                await self._whole.fetch(content, remote)
             return
         unit = self._plan(content, start, end, absent=True)
         while content.buffer is None and not content.in_pack:
@@ -201,10 +209,6 @@ class Fetcher:
         if remote is None:
             raise BucketMovedOn("the bucket holds no object for this file")
         return remote
-
-    def _is_small(self, content: Content, remote: Remote) -> bool:
-        small = content.size == remote.size <= self._small_file_bytes
-        return small and not content.extents and not content.intake.downloads
 
     def _plan(self, content: Content, start: int, end: int, *, absent: bool) -> tuple[int, int]:
         """Send for what the reader will need; returns what to demand if what it needs now is not under way."""
@@ -260,26 +264,6 @@ class Fetcher:
             if now is not None and now.etag != download.remote.etag and not content.stale:
                 return  # our own upload replaced it meanwhile: what is absent here is the same in the new one
         raise download.error
-
-    async def _fetch_small(self, content: Content, inode: Inode, remote: Remote) -> None:
-        async with content.gate.hold(0, max(1, content.size)):
-            if content.in_pack or content.buffer is not None or content.extents:
-                return
-            _, data = await self._store.get(
-                ObjectKey(remote.key), 0, remote.size, if_match=ETag(remote.etag) if remote.etag else None
-            )
-            if len(data) != remote.size:
-                raise BucketMovedOn(f"the object has {len(data)} bytes, not {remote.size}")
-            self._count(len(data))
-            if content.size != len(data) or content.extents or content.buffer is not None:
-                return  # written or truncated meanwhile: look again
-            if not content.being_changed:
-                content.placement = self._packs.append(content.ino, inode.content_revision, data)
-                content.residence_changed = True
-                return
-        # Somebody is about to write, and has decided already that the bytes go to a sparse file: they must not be
-        # in two places. (Waiting for them inside the gate would be for ever: they wait for the gate.)
-        await content.unchanging()
 
     def _count(self, length_bytes: int) -> None:
         self.downloads.fetches += 1

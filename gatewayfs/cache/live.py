@@ -81,7 +81,9 @@ class Content:
         self.hold = Hold.DIRTY
         self.clean_end = 0
         self.booked = (self.hold, 0)
-        self._chunk_read = 0
+        self._chunk_read = -1  # no chunk yet
+        self.unasked = False
+        """It was fetched ahead, and nobody has read it since."""
         self._frozen_revision: int | None = None
         self._mutex = trio.Lock()
         self.stale = False
@@ -136,6 +138,7 @@ class Content:
         """
         if (chunk := offset // self._parts.room.chunk_bytes) != self._chunk_read:
             self._chunk_read = chunk
+            self.unasked = False
             self._parts.room.touch(self.ino, offset)
         self._parts.room.reads += 1
         with self.readers.reading(offset, offset + length):

@@ -125,7 +125,7 @@ class Room:
         return [key for key in keys if key in self.entries]
 
     def touch(self, ino: int, offset: int = 0) -> None:
-        """A file was opened, or read from another chunk than before."""
+        """A file was read for the first time since somebody uses it, or from another chunk than before."""
         if not self.entries.touch(key_of(ino, offset // self.chunk_bytes, False)):
             self.entries.touch(key_of(ino, 0, True))
 
@@ -143,7 +143,7 @@ class Room:
             content.learn(inode)
             hold = hold_of(inode)
             if inode.placement is not None and inode.placement.kind == PLACED_IN_PACK and not content.extents:
-                self.place(ino, inode.placement, hold)
+                self.place(ino, inode.placement, hold, cold=content.unasked)
             elif (hold, content.clean_end // self.chunk_bytes) != content.booked:
                 content.hold = hold
                 self.follow(content, 0, content.size)
@@ -153,12 +153,12 @@ class Room:
         else:
             self.place(ino, inode.placement, hold_of(inode))
 
-    def place(self, ino: int, placement: Placement, hold: Hold) -> None:
-        """A file nobody uses lies there, without holes."""
+    def place(self, ino: int, placement: Placement, hold: Hold, *, cold: bool = False) -> None:
+        """A file nobody changes lies there, without holes. ``cold``: a small one that nobody has asked for yet."""
         if placement.kind == PLACED_IN_PACK:
             if key_of(ino, 0, True) not in self.entries:
                 self.forget(ino)
-            self._put(ino, 0, placement.length + ENTRY_HEADER_BYTES, hold, packed=True)
+            self._put(ino, 0, placement.length + ENTRY_HEADER_BYTES, hold, packed=True, cold=cold)
             return
         self._drop(ino, 0, packed=True)
         sizes = chunk_sizes(placement, self.chunk_bytes)

@@ -63,13 +63,13 @@ class S3Options(Section):
         "auto", description="Where the bucket's name goes in a request's address."
     )
     ca_bundle: AbsolutePath | None = Field(None, description="PEM file of the authorities to trust for https.")
-    # 16 uploads and as many reads at a time; measured S3 clients gain nothing above this on two cores.
     # A proxy's password has no place in a configuration file; boto3's variables (HTTPS_PROXY) may hold one.
     proxy: EndpointUrl | None = Field(None, description="HTTP proxy to reach the store through.")
     dual_stack: Flag = Field(False, description="Use AWS's addresses that answer over IPv6 too.")
     requester_pays: Flag = Field(False, description="Agree to pay for requests to somebody else's bucket.")
     bucket_owner: AccountId | None = Field(None, description="AWS account that the bucket must belong to.")
-    connections: Count = Field(32, ge=2, le=1024, description="Connections kept to the store.")
+    # 16 uploads, 52 requests ahead of need, and the rest for what somebody waits for (daemon/lanes.py).
+    connections: Count = Field(80, ge=2, le=1024, description="Connections kept to the store.")
 
 
 class ObjectsOptions(Section):

@@ -18,6 +18,7 @@ from gatewayfs.config import ShareConfig
 from gatewayfs.conflict import Policy
 from gatewayfs.daemon.eventing import build_events
 from gatewayfs.daemon.identifying import identity, share_defaults
+from gatewayfs.daemon.lanes import HEADS_ON_DEMAND, lanes
 from gatewayfs.daemon.storing import cache_limits, object_options, store_options
 from gatewayfs.daemon.telling import Telling, operations
 from gatewayfs.daemon.throttling import Throttling
@@ -137,7 +138,7 @@ def build(
         cache=cache,
         clock=clock,
         kernel=notifier,
-        settings=RefreshSettings(defaults=share_defaults(config), deadline_s=config.metadata.deadline_s),
+        settings=_refresh_settings(config),
         notice=late.notice,
     )
     events = build_events(config, meta, clock, rng, http.region, late.arrived)
@@ -193,6 +194,7 @@ def _cache(
     background: Background,
     http: HttpObjectStore,
 ) -> ContentCache:
+    ahead = lanes(config.s3.connections, config.upload.workers)
     return ContentCache(
         config.cache.directory,
         meta=meta,
@@ -203,11 +205,11 @@ def _cache(
         small_file_bytes=config.cache.small_file_bytes,
         deadline_s=config.metadata.deadline_s,
         limits=cache_limits(config),
-        # Half of the connections that uploads leave free are for what nobody asked for yet.
         ahead=AheadSettings(
-            config.cache.read_ahead_bytes,
-            max(1, (config.s3.connections - config.upload.workers) // 2),
-            lambda: http.throttle.download.limit,
+            bytes_max=config.cache.read_ahead_bytes,
+            requests_max=ahead.ranges,
+            small_files_max=ahead.small_files,
+            limit=lambda: http.throttle.download.limit,
         ),
     )
 
@@ -217,6 +219,15 @@ def _let_press(cache: ContentCache, uploader: Uploader, gate: Gate) -> None:
     cache.pressure.hurry = uploader.press
     cache.pressure.upload_rate = uploader.rate_bytes_per_s
     cache.pressure.uploading = lambda: uploader.working() and gate.closed is None
+
+
+def _refresh_settings(config: ShareConfig) -> RefreshSettings:
+    return RefreshSettings(
+        defaults=share_defaults(config),
+        deadline_s=config.metadata.deadline_s,
+        head_concurrency=lanes(config.s3.connections, config.upload.workers).heads + HEADS_ON_DEMAND,
+        head_reserved=HEADS_ON_DEMAND,
+    )
 
 
 class _Late:

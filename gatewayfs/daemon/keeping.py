@@ -11,9 +11,9 @@ import trio
 
 from gatewayfs.cache.content import ContentCache
 from gatewayfs.cache.eviction import Hold
-from gatewayfs.cache.fetch import BucketMovedOn
 from gatewayfs.cache.live import NoRoom
 from gatewayfs.cache.room import hold_of
+from gatewayfs.cache.wholefiles import BucketMovedOn
 from gatewayfs.control import calls
 from gatewayfs.control.server import Handler
 from gatewayfs.control.server import Progress as Tell

@@ -4,27 +4,28 @@ Mode, owner, exact times and other metadata of an object come with HEAD only. Th
 them, once, and kept. ``ls -l`` would pay one round trip per file, so while a directory is being read in order the pool
 runs ahead of the reader by a growing number of files, never in the way of a file somebody waits for.
 
+Who will read a small file's bytes as well (``vfs/walking.py``) gets both by one GET: its headers say what HEAD's do.
+For everybody else it is a HEAD like any other; there is one request per file, whichever kind comes first.
+
 What HEAD says is also news: an object changed since it was listed is treated as replaced, one that is gone as removed.
 """
 
 import logging
 from collections import OrderedDict
+from collections.abc import Awaitable, Callable
 
 import trio
 
-from gatewayfs.errors import GatewayError, NoEntry, ObjectNotFound, Unavailable
-from gatewayfs.meta.schema import Inode
-from gatewayfs.meta.transaction import Transaction
-from gatewayfs.refresh import records
+from gatewayfs.errors import GatewayError, NoEntry, ObjectNotFound, StoreError, Unavailable
+from gatewayfs.meta.schema import Inode, Remote
 from gatewayfs.refresh.ahead import ReadAhead
+from gatewayfs.refresh.answers import Answers, asked_key
 from gatewayfs.refresh.apply import Applier
-from gatewayfs.refresh.diff import same_time
-from gatewayfs.refresh.news import News
 from gatewayfs.refresh.records import replace
 from gatewayfs.refresh.settings import RefreshSettings
 from gatewayfs.refresh.waiting import Requests, Shared
 from gatewayfs.s3.store import ObjectInfo, ObjectStore
-from gatewayfs.types import ObjectKey
+from gatewayfs.types import ETag, ObjectKey
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +34,7 @@ WINDOWS_WAITING = 4
 
 
 class Ask(Shared):
-    """One HEAD, waiting or in flight."""
+    """One HEAD, or the GET in its place, waiting or in flight."""
 
     def __init__(self, ino: int) -> None:
         super().__init__()
@@ -50,6 +51,7 @@ class HeadPool:
         self._store = store
         self._requests = requests
         self._settings = settings
+        self._answers = Answers(applier)
         self._asks: dict[int, Ask] = {}
         self._demanded: OrderedDict[int, None] = OrderedDict()
         self._ahead: OrderedDict[int, None] = OrderedDict()
@@ -57,6 +59,8 @@ class HeadPool:
         self.nursery: trio.Nursery | None = None
         self.in_flight = 0
         self.heads = 0
+        self.elsewhere: Callable[[int, list[int]], list[int]] = _nobody
+        """Told what will be asked for ahead in a directory; returns what is left to ask here (set by ``vfs``)."""
 
     @property
     def waiting(self) -> int:
@@ -77,7 +81,7 @@ class HeadPool:
         until = trio.current_time() + self._settings.deadline_s
         inode = self._meta.require(ino)
         if not inode.attributes_known and inode.parent and not guessed:
-            self._read_ahead(self._reading.follow(inode.parent, ino))
+            self._read_ahead(inode.parent, self._reading.follow(inode.parent, ino))
         while not self._meta.require(ino).attributes_known:
             await self._demand(ino, until)
             self._check_there(inode)
@@ -92,9 +96,32 @@ class HeadPool:
         await self._demand(ino, until)
         self._check_there(inode)
 
+    async def read_small(self, ino: int) -> tuple[ETag, bytes] | None:
+        """All bytes of an object whose attributes are not known, by one GET that tells those as well.
+
+        Returns its etag and its bytes; None when there is nothing to GET, somebody asks for the attributes already, or
+        the answer was none (a HEAD has found out then, if one could). Look at the record, either way.
+
+        Raises:
+            StaleInode, and what HEAD raised when the GET was refused.
+        """
+        inode, ask = self._meta.require(ino), self._asks.get(ino)
+        if self.nursery is None or inode.attributes_known or inode.remote is None:
+            return None
+        if ask is not None and (ask.started or ino in self._demanded):
+            return None
+        self._ahead.pop(ino, None)
+        ask = ask or Ask(ino)
+        ask.started, self._asks[ino] = True, ask
+        found: list[tuple[ETag, bytes]] = []
+        await self._answer(ask, lambda: self._get(ask, found))
+        if ask.error is not None:
+            raise ask.error
+        return found[0] if found else None
+
     def prefetch_attributes(self, parent: int, around_ino: int) -> None:
         """Somebody who reads ``parent`` in order is at ``around_ino``: ask ahead. Returns at once."""
-        self._read_ahead(self._reading.advance(parent, around_ino))
+        self._read_ahead(parent, self._reading.advance(parent, around_ino))
         self._pump()
 
     def reads_attributes(self, parent: int) -> bool:
@@ -103,7 +130,7 @@ class HeadPool:
 
     def expect_attributes(self, parent: int) -> None:
         """Somebody will: ask ahead from the beginning. Returns at once."""
-        self._read_ahead(self._reading.expect(parent))
+        self._read_ahead(parent, self._reading.expect(parent))
         self._pump()
 
     def cancel_prefetch(self, parent: int) -> None:
@@ -135,8 +162,8 @@ class HeadPool:
         if inode is None or (before.linked and not inode.linked):
             raise NoEntry(f"inode {before.ino} was removed from the bucket")
 
-    def _read_ahead(self, inos: list[int]) -> None:
-        for ino in inos:
+    def _read_ahead(self, parent: int, inos: list[int]) -> None:
+        for ino in self.elsewhere(parent, inos):
             inode = self._meta.inode(ino)
             if inode is not None and not inode.attributes_known and ino not in self._asks:
                 self._asks[ino] = Ask(ino)
@@ -162,9 +189,17 @@ class HeadPool:
         self.nursery.start_soon(self._run, ask)
 
     async def _run(self, ask: Ask) -> None:
+        try:
+            await self._answer(ask, lambda: self._head(ask))
+        finally:
+            self.in_flight -= 1
+            self._pump()
+
+    async def _answer(self, ask: Ask, request: Callable[[], Awaitable[None]]) -> None:
+        """Perform a started request; who waits for it learns how it ended."""
         error: GatewayError | None = Unavailable("the share is stopping")
         try:
-            await self._head(ask)
+            await request()
             error = None
         except GatewayError as problem:
             error = problem
@@ -173,17 +208,15 @@ class HeadPool:
             error = Unavailable(f"internal error: {problem!r}")
         finally:
             del self._asks[ask.ino]
-            self.in_flight -= 1
             ask.finish(error)
-            self._pump()
 
-    # ------------------------------------------------------------------ one HEAD
+    # ------------------------------------------------------------------ one request
 
     async def _head(self, ask: Ask) -> None:
         inode = self._meta.inode(ask.ino)
         if inode is None:
             return
-        key = _key(inode)
+        key = asked_key(inode)
         if not key:
             # Made here, or the root of a whole bucket: nothing to ask, the defaults stand.
             with self._applier.change() as (tx, _):
@@ -196,67 +229,29 @@ class HeadPool:
                 info = await self._requests.send(self._store.head, ObjectKey(key), until=ask.until)
             except ObjectNotFound:
                 pass
-            with self._applier.change() as (tx, news):
-                current = tx.inode(ask.ino)
-                if current is None or _key(current) != key or self._applier.own.changed(key, mark):
-                    return  # changed by us meanwhile: whoever still needs to know asks again
-                if info is None:
-                    self._missing(tx, news, current)
-                else:
-                    self._found(tx, news, current, info, mark)
+            self._answers.apply(ask.ino, key, info, mark)
 
-    def _missing(self, tx: Transaction, news: News, inode: Inode) -> None:
-        """No object there: an implicit directory, or a file that others removed."""
-        if inode.dirty_since_ns or not inode.linked:
-            # The uploader finds out when it needs the object; meanwhile the provisional attributes stand.
-            tx.put(replace(inode, attributes_known=True))
-        elif inode.is_directory:
-            tx.put(records.without_marker(inode))
-        else:
-            self._applier.unlink(tx, news, inode)
-            self._applier.entries_changed(tx, news, inode.parent)
-
-    def _found(self, tx: Transaction, news: News, inode: Inode, info: ObjectInfo, mark: int) -> None:
-        was = inode
-        if inode.is_directory:
-            if inode.remote is None and self._applier.motion.view(tx, mark).moves(info.key, info.etag):
-                self._missing(tx, news, inode)  # somebody else's marker, on its way out
-                return
-            # A directory that is being moved before anybody looked at its marker has to take it along.
-            unasked = inode.remote is None and not inode.attributes_known
-            if not inode.dirty_since_ns or unasked:
-                inode = records.with_marker(inode, info)
-        elif not inode.dirty_since_ns and inode.linked:
-            inode = self._renewed(tx, news, inode, info)
-        if not inode.attributes_known:
-            inode = records.with_attributes(inode, info, self._applier.defaults)
-        if inode == was:
-            return
-        tx.put(inode)
-        if was.attributes_known:
-            news.stale(inode.ino, attributes_only=True)
-        if inode.mode != was.mode and inode.is_symlink != was.is_symlink and inode.linked:
-            news.appeared(inode.parent, inode.name)  # the kernel may hold it for a regular file
-
-    def _renewed(self, tx: Transaction, news: News, inode: Inode, info: ObjectInfo) -> Inode:
-        """A clean file's record after comparing it with what HEAD found."""
-        remote = inode.remote
+    async def _get(self, ask: Ask, found: list[tuple[ETag, bytes]]) -> None:
+        """The whole object into ``found``, its attributes into the record; a HEAD where GET is refused."""
+        remote = self._meta.require(ask.ino).remote
         assert remote is not None
-        now_ns = self._applier.now_ns()
-        if info.size != remote.size or remote.etag not in ("", info.etag):
-            news.stale(inode.ino, attributes_only=False)
-            return records.replaced(self._applier.rebased(tx, inode), info, now_ns)
-        if remote.last_modified_ns and not same_time(info.last_modified_ns, remote.last_modified_ns):
-            return records.touched(inode, info, now_ns)
-        if not (remote.etag and remote.last_modified_ns):
-            return replace(inode, remote=records.remote_of(info, inode))
-        if inode.attributes_known:
-            return inode
-        return replace(inode, remote=replace(remote, version_id=info.version_id))  # LIST does not say it
+        with self._applier.own.mark() as mark:
+            try:
+                info, data = await self._requests.send(self._whole, remote, until=lambda: 0.0)
+            except StoreError as problem:
+                # Archived, replaced meanwhile, no answer: what becomes of that is decided where every HEAD's answer is.
+                log.debug("HEAD in the place of GET: %s", problem)
+            else:
+                self._answers.apply(ask.ino, remote.key, info, mark)
+                found.append((info.etag, data))
+                return
+        await self._head(ask)
+
+    async def _whole(self, remote: Remote) -> tuple[ObjectInfo, bytes]:
+        etag = ETag(remote.etag) if remote.etag else None
+        return await self._store.get(ObjectKey(remote.key), 0, remote.size, if_match=etag)
 
 
-def _key(inode: Inode) -> str:
-    """What to HEAD: the object we know of, or where a directory's marker would be; "" for nothing."""
-    if inode.remote is not None:
-        return inode.remote.key
-    return (inode.directory.source or "") if inode.directory is not None else ""
+def _nobody(_parent: int, inos: list[int]) -> list[int]:
+    """Nobody else asks for any."""
+    return inos

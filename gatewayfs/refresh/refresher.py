@@ -10,7 +10,7 @@ answer of the bucket is applied to the records as they are at that moment, never
     own.py         what we changed while an answer was under way (observed.py feeds it)
     apply.py       rows into records, removal.py the opposite, markers.py the directory itself
     listing.py     directories, naming.py single names
-    headpool.py    attributes (ahead.py: those wanted next), targets.py symlinks
+    headpool.py    attributes (ahead.py: those wanted next; answers.py: what is made of them), targets.py symlinks
     renewal.py     refresh-cache
 """
 
@@ -68,6 +68,7 @@ class Refresh:
         self.ensure_name = self._names.ensure_name
         self.ensure_attributes = self._heads.ensure_attributes
         self.recheck = self._heads.recheck
+        self.read_small = self._heads.read_small
         self.prefetch_attributes = self._heads.prefetch_attributes
         self.reads_attributes = self._heads.reads_attributes
         self.expect_attributes = self._heads.expect_attributes
@@ -75,6 +76,13 @@ class Refresh:
         self.read_target = Targets(self._applier, self._heads, store, self._requests, settings).read_target
         self.note_own = self._motion.own.note
         self.note_moved = self._motion.claims.note
+
+    def share_attributes(self, elsewhere: Callable[[int, list[int]], list[int]]) -> None:
+        """Offer each directory's files whose attributes are wanted ahead to ``elsewhere(directory, files)``.
+
+        It gets some of them by ``read_small`` and returns the others.
+        """
+        self._heads.elsewhere = elsewhere
 
     def __repr__(self) -> str:
         return f"<Refresh {self._lister.listing_now} listings, {self._heads.in_flight} heads under way>"

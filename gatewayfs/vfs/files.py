@@ -12,8 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from gatewayfs.cache.content import Content
-from gatewayfs.cache.fetch import BucketMovedOn
 from gatewayfs.cache.live import Superseded
+from gatewayfs.cache.wholefiles import BucketMovedOn
 from gatewayfs.errors import BadHandle, EntryExists, FsError, IsADirectory, NoEntry, Unavailable
 from gatewayfs.meta.schema import Inode
 from gatewayfs.vfs.attributes import without_privileges

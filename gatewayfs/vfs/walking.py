@@ -3,7 +3,9 @@
 Whoever opens two neighbours of a directory's small files to read them is taken for a reader in order, and the next ones
 are fetched while it reads, in a window that doubles. Whoever goes from one directory to its next neighbour is taken for
 a walker: the directories after that are listed ahead, and where it has read attributes or contents in the last one,
-those of the next are fetched ahead as well. Where the guess is wrong nothing further is fetched.
+those of the next are fetched ahead as well. Of a small file in a directory whose files are being read, one GET brings
+bytes and attributes; of any other, a HEAD the attributes (``refresh/headpool.py``). Where the guess is wrong nothing
+further is fetched.
 
 What somebody waits for is never behind this: only so many files and listings are under way at a time, and whoever opens
 a file that waits for its turn fetches it at once.
@@ -15,11 +17,12 @@ from typing import TypeVar
 
 import trio
 
-from gatewayfs.cache.fetch import BucketMovedOn
 from gatewayfs.cache.live import NoRoom
+from gatewayfs.cache.wholefiles import Brought, BucketMovedOn
 from gatewayfs.errors import GatewayError
 from gatewayfs.meta.schema import Inode
 from gatewayfs.refresh.ahead import NEIGHBOURS, ReadAhead
+from gatewayfs.s3.store import ARCHIVE_CLASSES
 from gatewayfs.vfs.share import Share
 
 Value = TypeVar("Value")
@@ -37,7 +40,7 @@ LISTED_AHEAD = 8
 
 ATTRIBUTES_AHEAD = 3
 CONTENTS_AHEAD = 1
-"""Of these, how many have their attributes, their small files fetched: the first is what the walker comes to next."""
+"""Of these, how many have their attributes fetched, or small files too: the first is what the walker comes to next."""
 
 REMEMBERED_MAX = 1024
 
@@ -57,6 +60,7 @@ class Walking:
         self._prepared: OrderedDict[int, None] = OrderedDict()
         self._listings = trio.CapacityLimiter(LISTED_AHEAD)
         self.nursery: trio.Nursery | None = None
+        share.refresh.share_attributes(self._take)
         self.brought_files = self.used_files = 0
         """Files fetched ahead, and how many of them were opened since."""
 
@@ -98,8 +102,9 @@ class Walking:
         following = [self._meta.inode(child) for child in self._meta.children(parent, ino, LISTED_AHEAD)]
         directories = [child.ino for child in following if child is not None and child.is_directory]
         for number, child in enumerate(directories):
-            if attributes and number < ATTRIBUTES_AHEAD:
-                self._prepare(child, attributes=True, contents=contents and number < CONTENTS_AHEAD)
+            # Small files bring their attributes along: asked for further ahead, those would cost a request each.
+            if number < (CONTENTS_AHEAD if contents else ATTRIBUTES_AHEAD if attributes else 0):
+                self._prepare(child, attributes=attributes, contents=contents)
             elif child not in self._prepared:
                 self._prepare(child, attributes=False, contents=False)
 
@@ -114,21 +119,26 @@ class Walking:
         try:
             async with self._listings:
                 await self._share.refresh.ensure_listed(ino)
+            if contents and not self._files.runs(ino):
+                self._wish(self._files.expect(ino))
+            if attributes and not self._share.refresh.reads_attributes(ino):
+                self._share.refresh.expect_attributes(ino)
         except GatewayError as problem:
             log.debug("listing inode %d ahead: %s", ino, problem)  # who comes there is told
-            return
         except Exception:  # a bug costs this guess, not the mount
             log.exception("listing inode %d ahead failed", ino)
-            return
-        if attributes and not self._share.refresh.reads_attributes(ino):
-            self._share.refresh.expect_attributes(ino)
-        if contents and not self._files.runs(ino):
-            self._wish(self._files.expect(ino))
+
+    def _take(self, parent: int, inos: list[int]) -> list[int]:
+        """Files whose attributes will be asked for: where files are read, the bytes of small ones bring them along."""
+        if self.nursery is None or not self._files.runs(parent):
+            return inos
+        self._wish(inos)
+        return [ino for ino in inos if ino not in self._waiting and ino not in self._coming]
 
     def _wish(self, inos: list[int]) -> None:
         for ino in inos:
             inode = self._meta.inode(ino)
-            if inode is not None and self._worth(inode):
+            if inode is not None and ino not in self._coming and self._worth(inode):
                 self._waiting[ino] = None
         while len(self._waiting) > FILES_WAITING_MAX:
             self._waiting.popitem(last=False)
@@ -138,6 +148,8 @@ class Walking:
         cache = self._share.cache
         if not inode.is_regular or inode.remote is None or inode.dirty_since_ns or inode.ino in self._unopened:
             return False
+        if inode.remote.storage_class in ARCHIVE_CLASSES:
+            return False  # refused, unless it was restored: whoever opens it is told
         if cache.open_count(inode.ino):
             return False  # too late
         return 0 < inode.size <= cache.small_file_bytes and not cache.is_resident(inode)
@@ -151,12 +163,18 @@ class Walking:
 
     async def _bring(self, ino: int) -> None:
         try:
-            # A listing cannot tell a file from a symlink; the HEAD is one the walker's stat needs, too.
+            # A listing cannot tell a file from a symlink; the attributes are those the walker's stat needs, too.
+            given: Brought | None = None
             if not self._meta.require(ino).attributes_known:
-                await self._share.refresh.ensure_attributes(ino, guessed=True)
+                # (Nobody shall wait for a stat behind 64 KiB of a bandwidth limit.)
+                whole = None if self._share.cache.ahead.limited else await self._share.refresh.read_small(ino)
+                if whole is not None:
+                    given = Brought(*whole)
+                else:
+                    await self._share.refresh.ensure_attributes(ino, guessed=True)
             inode = self._meta.require(ino)
             if self._worth(inode):
-                await self._share.cache.bring(inode)
+                await self._share.cache.bring(inode, given)
                 self.brought_files += 1
                 if ino in self._coming:
                     _remember(self._unopened, ino, None)

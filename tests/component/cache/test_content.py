@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gatewayfs.cache.content import ContentCache
-from gatewayfs.cache.fetch import FETCH_BYTES, BucketMovedOn
+from gatewayfs.cache.fetch import FETCH_BYTES
 from gatewayfs.cache.snapshot import fingerprint
+from gatewayfs.cache.wholefiles import BucketMovedOn
 from gatewayfs.errors import CorruptRecord
 from gatewayfs.meta.env import MetaStore
 from gatewayfs.meta.schema import Directory, Inode, Remote

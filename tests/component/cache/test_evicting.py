@@ -10,6 +10,8 @@ from gatewayfs.cache.content import ContentCache
 from gatewayfs.cache.eviction import Hold
 from gatewayfs.cache.fetch import FETCH_BYTES
 from gatewayfs.cache.limits import Limits
+from gatewayfs.cache.room import Resident
+from gatewayfs.cache.wholefiles import Brought
 from gatewayfs.meta.env import MetaStore
 from gatewayfs.meta.schema import Directory, Inode, Remote
 from gatewayfs.runtime.clock import ManualClock
@@ -357,3 +359,31 @@ async def test_one_read_larger_than_the_cache_ends(evicting, autojump_clock):
     data = os.urandom(SIZE + (1 << 20))
     box.remote(2, data)
     assert await box.read(2) == data
+
+
+async def test_a_small_file_fetched_ahead_goes_before_what_was_asked_for_until_somebody_reads_it(box):
+    for ino in (2, 3, 4):
+        box.data[ino] = os.urandom(300)
+        box.remote(ino, box.data[ino])
+    await box.read(2)
+    await box.cache.bring(box.meta.require(3))
+    entries = box.room.entries
+    assert Resident.of(entries.victim()).ino == 3
+    assert await box.read(3) == box.data[3]
+    assert Resident.of(entries.victim()).ino == 2
+    await box.read(2)
+    assert Resident.of(entries.victim()).ino == 3, "read again is more than fetched ahead and read once"
+
+
+async def test_bytes_that_came_with_the_attributes_are_kept_if_they_are_the_record_s(box):
+    box.data[2] = os.urandom(300)
+    box.remote(2, box.data[2])
+    inode = box.meta.require(2)
+    await box.cache.bring(inode, Brought(inode.remote.etag, box.data[2]))
+    assert await box.read(2) == box.data[2]
+    assert box.store.count("get") == 0
+    box.data[3] = os.urandom(300)
+    box.remote(3, box.data[3])
+    await box.cache.bring(box.meta.require(3), Brought("another", os.urandom(300)))
+    assert await box.read(3) == box.data[3]
+    assert box.store.count("get") == 1

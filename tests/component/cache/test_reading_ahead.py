@@ -12,8 +12,8 @@ from gatewayfs.cache.aheadsettings import AheadSettings
 from gatewayfs.cache.content import ContentCache
 from gatewayfs.cache.downloads import AHEAD_WHILE_DEMANDED, AHEAD_WHILE_LIMITED
 from gatewayfs.cache.evicting import Limits
-from gatewayfs.cache.fetch import BucketMovedOn
 from gatewayfs.cache.readahead import BLOCK_BYTES
+from gatewayfs.cache.wholefiles import BucketMovedOn
 from gatewayfs.errors import StoreRefused
 from gatewayfs.meta.env import MetaStore
 from gatewayfs.meta.schema import Directory, Inode, Remote

@@ -92,6 +92,11 @@ class Hooked(FakeObjectStore):
         await self._hold("head")
         return info
 
+    async def get(self, key, start, length, *, if_match=None):
+        answer = await super().get(key, start, length, if_match=if_match)
+        await self._hold("get")
+        return answer
+
     async def list_page(self, prefix, *, delimiter, token="", start_after="", max_keys=1000):
         page = await super().list_page(
             prefix,

@@ -162,6 +162,21 @@ def test_bytes_nobody_asked_for_yet_go_first_until_they_are_used():
     assert made.victim() == 1
 
 
+def test_what_was_read_ahead_and_used_once_is_a_scan_and_what_is_used_again_is_not():
+    made = Eviction()
+    for key in range(1, 11):
+        made.put(key, 10, cold=True)
+    for key in range(1, 11):
+        made.touch(key)
+    made.touch(7)
+    made.check()
+    gone = []
+    while len(made) > 1:
+        gone.append(made.victim())
+        made.remove(gone[-1])
+    assert gone == [1, 2, 3, 4, 5, 6, 8, 9, 10], "in the order they were used; the seventh belongs to the working set"
+
+
 def test_a_dirty_entry_that_was_used_meanwhile_joins_the_working_set_when_it_is_clean():
     made = Eviction()
     made.put(1, 10, Hold.DIRTY)
