@@ -38,8 +38,7 @@ def run(argv: Sequence[str]) -> int:
     from gatewayfs.config import normalize_prefix
     from gatewayfs.meta.recovery import rebuild
 
-    if not arguments.force:
-        _refuse_healthy(directory)
+    _refuse_healthy(directory, force=arguments.force)
     prefix = None if arguments.prefix is None else normalize_prefix(arguments.prefix)
     report = rebuild(directory, prefix)
     if arguments.json:
@@ -49,9 +48,13 @@ def run(argv: Sequence[str]) -> int:
     return exitcodes.OK
 
 
-def _refuse_healthy(directory: Path) -> None:
-    """Raises UserError when the records open: rebuilding would forget every clean file's record for nothing."""
-    from gatewayfs.errors import LocalError
+def _refuse_healthy(directory: Path, *, force: bool) -> None:
+    """Raises UserError when the records open: rebuilding would forget every clean file's record for nothing.
+
+    ``force`` rebuilds them all the same. Never those of a newer program (SchemaTooNew): this one may not understand its
+    recovery log, and what it made of it would be all that is left.
+    """
+    from gatewayfs.errors import LocalError, SchemaTooNew
     from gatewayfs.meta.env import MetaStore
     from gatewayfs.meta.recovery import read_recovery
     from gatewayfs.runtime.clock import SystemClock
@@ -62,7 +65,11 @@ def _refuse_healthy(directory: Path) -> None:
     try:
         prefix = read_recovery(directory).prefix
         MetaStore.open(directory, prefix=prefix, clock=SystemClock(), offload=InlineOffload()).close()
+    except SchemaTooNew:
+        raise
     except LocalError:
+        return
+    if force:
         return
     raise UserError(
         f"the records in {directory} open without damage, so there is nothing to recover",

@@ -28,15 +28,20 @@ def stored_version(value: bytes | None, known: int = SCHEMA_VERSION) -> int:
         raise CorruptRecord(f"schema version {value!r} is no number")
     version = int(value)
     if version > known:
-        raise SchemaTooNew(f"the cache was written by a newer GatewayFS (schema {version}, this one knows {known})")
+        raise SchemaTooNew(
+            f"the cache was written by a newer GatewayFS (schema {version}, this one knows {known}); install that "
+            "version again, or let it upload everything (gatewayfs umount) and give this one an empty cache directory"
+        )
     return version
 
 
 def migrate(
     txn: Any, version: int, target: int = SCHEMA_VERSION, migrations: Mapping[int, Migration] = MIGRATIONS
 ) -> None:
-    """Bring the environment from ``version`` (0: empty) to ``target`` within ``txn``."""
+    """Bring the environment from ``version`` (0: empty) to ``target`` within ``txn``. Raises CorruptRecord."""
     if version:
         for step in range(version, target):
+            if step not in migrations:
+                raise CorruptRecord(f"there is no step from schema {step}; this GatewayFS is not whole")
             migrations[step](txn)
     txn.put(VERSION_KEY, str(target).encode())
