@@ -25,6 +25,7 @@ from gatewayfs.meta.recovery import rebuild
 from gatewayfs.meta.schema import Doomed, Remote
 from gatewayfs.runtime.failpoints import FAILPOINTS, arm
 from tests.component.meta.stores import directory_inode, file_inode, new_store, open_store
+from tests.support.schedules import choose_schedule
 
 replace = msgspec.structs.replace
 
@@ -200,6 +201,24 @@ class StoreMachine(RuleBasedStateMachine):
         assert self.promised >= before
         self.remember()
 
+    @rule(number=st.integers(0, 7), again=st.booleans())
+    def sync_beside_commit(self, number: int, again: bool) -> None:
+        """In whatever order their parts come; the last commit may lack what ``sync`` appended."""
+
+        async def both() -> None:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self.store.checkpoint)
+                nursery.start_soon(self.store.sync)
+                if again:
+                    nursery.start_soon(self.store.sync)
+
+        before = self.store.statistics().sequence
+        choose_schedule(number)
+        trio.run(both)
+        self.promised = self.store.statistics().synced_sequence
+        assert self.promised >= before
+        self.remember()
+
     @rule(where=st.sampled_from(["meta.commit.before", "meta.recovery.before", "meta.sync.before"]))
     def failing_disk(self, where: str) -> None:
         arm(f"{where}=error")
@@ -216,12 +235,13 @@ class StoreMachine(RuleBasedStateMachine):
     def stop_and_start(self) -> None:
         self.store.close()
         self.store = open_store(self.store.directory, boot=str(self.boot), limits=LIMITS)
+        assert self.store.statistics().replayed == 0
         self.promised = self.store.statistics().sequence
         self.remember()
 
-    @rule()
-    def kill(self) -> None:
-        self.go_on_with(self.copy())
+    @rule(full=st.booleans())
+    def kill(self, full: bool) -> None:
+        self.go_on_with(self.copy(), full)
 
     @rule(where=st.sampled_from(STEPS), how=st.sampled_from(["checkpoint", "sync", "both"]))
     def kill_at(self, where: str, how: str) -> None:
@@ -240,17 +260,18 @@ class StoreMachine(RuleBasedStateMachine):
             if how != "sync":
                 trio.run(self.store.checkpoint)
         self.remember()
-        self.promised = self.store.statistics().synced_sequence
         if copies:
             self.go_on_with(copies[0])
+        else:
+            self.promised = self.store.statistics().synced_sequence
 
-    @rule(data=st.data(), commit=st.booleans())
-    def power_cut(self, data: st.DataObject, commit: bool) -> None:
+    @rule(data=st.data(), commit=st.booleans(), full=st.booleans())
+    def power_cut(self, data: st.DataObject, commit: bool, full: bool) -> None:
         """Frames that were not synced may be lost, each for itself."""
         if commit:
             self.checkpoint()
-        safe = self.store.statistics().synced_sequence
-        assert safe >= self.promised
+        # What an earlier loss or sync left on the disk is there, even if this life has no need to know.
+        safe = max(self.store.statistics().synced_sequence, self.promised)
         copy = self.copy()
         for path in journal.segment_paths(copy / "journal"):
             raw = bytearray(path.read_bytes())
@@ -265,7 +286,7 @@ class StoreMachine(RuleBasedStateMachine):
             path.write_bytes(raw)
         self.boot += 1
         self.store.abandon()
-        self.store = open_store(copy, boot=str(self.boot), limits=LIMITS)
+        self.store = self.started(copy, full)
         reached = self.store.statistics().sequence
         assert reached >= self.promised
         self.model = dict(self.history[max(each for each in self.history if each <= reached)])
@@ -301,11 +322,19 @@ class StoreMachine(RuleBasedStateMachine):
         self.lives += 1
         return Path(shutil.copytree(self.store.directory, self.base / str(self.lives) / str(len(self.history))))
 
-    def go_on_with(self, directory: Path) -> None:
+    def started(self, directory: Path, full: bool) -> MetaStore:
+        """A store on ``directory``; ``full``: LMDB had no room, what was replayed waits in its old segments."""
+        arm("meta.commit.before=full" if full else "")
+        try:
+            return open_store(directory, boot=str(self.boot), limits=LIMITS)
+        finally:
+            arm("")
+
+    def go_on_with(self, directory: Path, full: bool = False) -> None:
         self.store.abandon()
         shutil.rmtree(self.store.directory)
-        self.store = open_store(directory, boot=str(self.boot), limits=LIMITS)
-        self.promised = self.store.statistics().sequence
+        self.store = self.started(directory, full)
+        self.promised = max(self.promised, self.store.statistics().synced_sequence)
         self.remember()
 
     # ------------------------------------------------------------- the oracle
