@@ -17,15 +17,16 @@ import trio
 from gatewayfs.cache.aheadsettings import DEFAULT_AHEAD, AheadSettings
 from gatewayfs.cache.evicting import Evictor
 from gatewayfs.cache.eviction import Hold
-from gatewayfs.cache.extents import Extents
 from gatewayfs.cache.fetch import Fetcher
 from gatewayfs.cache.limits import Limits
 from gatewayfs.cache.live import Content
 from gatewayfs.cache.packs import Packs
 from gatewayfs.cache.parts import CacheParts
+from gatewayfs.cache.pins import Pins
 from gatewayfs.cache.pressure import Pressure
 from gatewayfs.cache.reserve import Reserve
-from gatewayfs.cache.room import CHUNK_BYTES, Room, hold_of
+from gatewayfs.cache.residence import is_resident
+from gatewayfs.cache.room import CHUNK_BYTES, Room
 from gatewayfs.cache.snapshot import Snapshot, take, unchanged
 from gatewayfs.cache.sparse import Folder
 from gatewayfs.cache.statistics import CacheStatistics, taken
@@ -85,6 +86,7 @@ class ContentCache:
         self.ahead, self.small_file_bytes = ahead.within(limits.size_bytes), small_file_bytes
         free = partial(free_bytes, directory)
         self.room = Room(self.packs, chunk_bytes)
+        self.pins = Pins(meta, self.room, self.live, limits.size_bytes)
         self.evictor = Evictor(
             self.room,
             limits,
@@ -140,7 +142,7 @@ class ContentCache:
         content = self._live.get(inode.ino)
         if content is None:
             content = self._live[inode.ino] = Content(self._parts, inode)
-            content.hold = hold_of(inode)
+            content.hold = self.room.standing(inode)
             content.booked = (content.hold, 0)
         content.users += 1
         return content
@@ -183,25 +185,17 @@ class ContentCache:
 
     def open_count(self, ino: int) -> int:
         """Open handles of an inode."""
-        content = self._live.get(ino)
-        return content.opens if content else 0
+        return content.opens if (content := self._live.get(ino)) else 0
 
     def writer_count(self, ino: int) -> int:
         """Open handles of an inode that may write."""
-        content = self._live.get(ino)
-        return content.writers if content else 0
+        return content.writers if (content := self._live.get(ino)) else 0
 
     # ------------------------------------------------------------------ uploads
 
     def is_resident(self, inode: Inode) -> bool:
         """Every byte is on this machine."""
-        content = self._live.get(inode.ino)
-        if content is not None:
-            return content.resident
-        placement = inode.placement
-        if inode.size == 0 or (placement is not None and placement.kind == PLACED_IN_PACK):
-            return True
-        return placement is not None and Extents(placement.extents).covers(0, inode.size)
+        return is_resident(inode, self._live.get(inode.ino))
 
     async def ensure_resident(self, ino: int, start: int = 0, end: int | None = None) -> None:
         """Fetch every absent byte of a file, or of ``[start, end)`` of it.
@@ -284,7 +278,13 @@ class ContentCache:
         self._live.clear()
         self.packs.close()
 
+    def rebook(self, ino: int) -> None:
+        """How a file's bytes count may have changed (pinned, excluded) without its record: look again."""
+        if (inode := self._meta.inode(ino)) is not None and self.room.holds(ino):
+            self.room.observe(ino, inode, self._live.get(ino))
+
     def _watch(self, tx: Transaction) -> None:
+        self.pins.watch(tx)
         for ino, inode in tx.inodes.items():
             content = self._live.get(ino)
             placed = inode is not None and inode.placement is not None

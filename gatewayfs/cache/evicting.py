@@ -11,7 +11,7 @@ From the first step to the last the range is held (``gate``): a fetch that wants
 absent. A crash in between leaves space that nobody names; the walk after the next start gives it back.
 
 What is chosen is checked against its record once more. Small files in use, and ranges somebody reads, writes or fetches
-just now, are spared.
+just now, are spared; so is what is pinned.
 """
 
 import logging
@@ -158,7 +158,7 @@ class Evictor:
         floor = self.limits.free_bytes_min
         if floor and self._free_bytes() < floor + length_bytes:
             return f"the cache disk has less than {floor >> 20} MiB left (cache.min_free) and nothing may be evicted"
-        return "the cache is full of what must stay: not uploaded yet, or in use (cache.size)"
+        return "the cache is full of what must stay: not uploaded yet, pinned, excluded, or in use (cache.size)"
 
     async def make_room(self, length_bytes: int) -> None:
         """Wait until so many more bytes have room. Raises NoRoom when eviction cannot make any soon."""
@@ -250,8 +250,7 @@ class Evictor:
 
     async def _evict(self, over_bytes: float) -> bool:
         """One batch; False when nothing could go."""
-        keys: list[int] = []
-        entries, chosen_bytes = self._room.entries, 0
+        entries, keys, chosen_bytes = self._room.entries, list[int](), 0
         while chosen_bytes < over_bytes and len(keys) < BATCH_ENTRIES:
             key = entries.victim()
             if key is None or key in keys:
@@ -259,7 +258,9 @@ class Evictor:
             entries.spare(key)
             keys.append(key)
             chosen_bytes += entries.size(key)
-        return bool(keys) and bool(await self.evict(keys))
+        gone = await self.evict(keys) if keys else []
+        # One that proved to be pinned is no candidate any more: go on with the others.
+        return bool(gone) or any(entries.hold(key) is Hold.PINNED for key in keys)
 
     def _choose(self, tx: Transaction, key: int, leaving: list[_Leaving], freeing: list[Callable[[], None]]) -> bool:
         """Put the record without the bytes of an entry into ``tx``; False when they must stay."""
@@ -271,7 +272,7 @@ class Evictor:
             placement = inode.placement
             if content is not None or placement is None or placement.kind != PLACED_IN_PACK:
                 return False
-            if hold_of(inode) is not Hold.FREE:
+            if hold_of(inode) is not Hold.FREE or self._room.keeps(inode, key):
                 return False
             tx.put(msgspec.structs.replace(inode, placement=None))
             freeing.append(self._packs.freeing(placement))
@@ -282,7 +283,7 @@ class Evictor:
             return False
         if content is not None and (content.stale or content.needed or content.readers.busy(start, end)):
             return False
-        if content is not None and content.gate.blocker(start, end) is not None:
+        if (content is not None and content.gate.blocker(start, end) is not None) or self._room.keeps(inode, key):
             return False
         content = self._acquire(inode)
         leaving.append(_Leaving(content, start, end, content.gate.take(start, end)))

@@ -45,6 +45,8 @@ class Hold(enum.IntEnum):
     """As FREE, but somebody wants them here, or work on the object is pending."""
     DIRTY = 2
     """The only copy."""
+    PINNED = 3
+    """As FREE, but somebody wants it here for good."""
 
 
 class _Queue(enum.IntEnum):
@@ -67,7 +69,7 @@ class Eviction:
         self._unused = NOWHERE
         self._heads, self._tails = [NOWHERE] * 3, [NOWHERE] * 3
         self._queued = [0, 0, 0]
-        self._held = [0, 0, 0]
+        self._held = [0] * len(Hold)
         self._ghosts: dict[int, None] = {}
 
     def __repr__(self) -> str:
@@ -187,7 +189,7 @@ class Eviction:
 
     def check(self) -> None:
         """Raise ValueError when the books do not balance."""
-        held = [0, 0, 0]
+        held = [0] * len(Hold)
         for slot in self._slots.values():
             held[self._flags[slot] >> 2 & 3] += self._sizes[slot]
         if held != self._held:

@@ -13,6 +13,7 @@ is how a file larger than the cache can be written.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -101,6 +102,12 @@ class Room:
         """Reads that reached us, and how often one of them had to wait for the bucket."""
         self.grown: Callable[[], None] = _ignored
         """Called when something was added."""
+        self.pinned: Callable[[Inode], bool] = _none
+        self.excluded: Callable[[Inode], bool] = _none
+        """Whether a file never leaves the site. Its bytes stay, and writers do not wait for them to be uploaded."""
+        self.pinned_bytes_max = math.inf
+        self._pinned: dict[int, int] = {}
+        """Entries that are kept because of a pin, of the files that have any."""
 
     def __repr__(self) -> str:
         return f"<Room {self.used_bytes >> 20} MiB used, {self.dirty_bytes >> 20} MiB dirty>"
@@ -114,6 +121,38 @@ class Room:
     def dirty_bytes(self) -> int:
         """Of these, what only this machine has."""
         return self.entries.held_bytes(Hold.DIRTY)
+
+    @property
+    def pinned_bytes(self) -> int:
+        """Of these, what is kept because somebody pinned it."""
+        return self.entries.held_bytes(Hold.PINNED)
+
+    @property
+    def pinned_files(self) -> int:
+        """How many files that is."""
+        return len(self._pinned)
+
+    def standing(self, inode: Inode) -> Hold:
+        """Whether the bytes of a file that nobody changes just now may go, and how they are counted."""
+        hold = hold_of(inode)
+        if hold is Hold.FREE and self.pinned(inode):
+            return Hold.PINNED
+        return Hold.KEPT if hold is Hold.DIRTY and self.excluded(inode) else hold
+
+    def keeps(self, inode: Inode, key: int) -> bool:
+        """Whether an entry that may go by its record is kept because of a pin; then the books say so from now on."""
+        pinned = self.pinned(inode)
+        if key not in self.entries:
+            return pinned
+        if pinned or self.entries.hold(key) is Hold.PINNED:
+            self._enter(key, self.entries.size(key), Hold.PINNED if pinned else Hold.FREE)
+        return self.entries.hold(key) is Hold.PINNED
+
+    def overflows(self, inode: Inode) -> bool:
+        """Whether some of a file may go although it is pinned: more is pinned than is kept."""
+        return self.standing(inode) is Hold.PINNED and any(
+            self.entries.hold(key) is Hold.FREE for key in self.keys_of(inode.ino)
+        )
 
     def holds(self, ino: int) -> bool:
         """Whether a file has bytes here."""
@@ -133,7 +172,7 @@ class Room:
         """An entry's bytes are gone from the disk; should they come back soon, they have been missed."""
         if not key & 1:
             self._sparse_bytes -= self.entries.size(key)
-        self.entries.remove(key, remember=True)
+        self._leave(key, remember=True)
 
     # ------------------------------------------------------------------ records
 
@@ -141,7 +180,7 @@ class Room:
         """A record changed."""
         if inode is not None and content is not None and not content.stale:
             content.learn(inode)
-            hold = hold_of(inode)
+            hold = self.standing(inode)
             if inode.placement is not None and inode.placement.kind == PLACED_IN_PACK and not content.extents:
                 self.place(ino, inode.placement, hold, cold=content.unasked)
             elif (hold, content.clean_end // self.chunk_bytes) != content.booked:
@@ -151,7 +190,7 @@ class Room:
         if inode is None or inode.placement is None:
             self.forget(ino)
         else:
-            self.place(ino, inode.placement, hold_of(inode))
+            self.place(ino, inode.placement, self.standing(inode))
 
     def place(self, ino: int, placement: Placement, hold: Hold, *, cold: bool = False) -> None:
         """A file nobody changes lies there, without holes. ``cold``: a small one that nobody has asked for yet."""
@@ -201,15 +240,41 @@ class Room:
             self._sparse_bytes += size - self.entries.size(key)
             if size and chunk >= self._chunks.get(ino, 1):
                 self._chunks[ino] = chunk + 1
-        self.entries.put(key, size, hold, cold=cold)
+        self._enter(key, size, hold, cold=cold)
         self.grown()
 
     def _drop(self, ino: int, chunk: int, *, packed: bool = False) -> None:
         key = key_of(ino, chunk, packed)
         if not packed:
             self._sparse_bytes -= self.entries.size(key)
-        self.entries.remove(key)
+        self._leave(key)
+
+    def _enter(self, key: int, size: int, hold: Hold, *, cold: bool = False) -> None:
+        was_pinned = self.entries.hold(key) is Hold.PINNED
+        if hold is Hold.PINNED:
+            pinned_bytes = self.pinned_bytes - (self.entries.size(key) if was_pinned else 0)
+            if pinned_bytes + size > self.pinned_bytes_max:
+                hold = Hold.FREE
+        self.entries.put(key, size, hold, cold=cold)
+        self._count_pinned(key, (hold is Hold.PINNED and size > 0) - was_pinned)
+
+    def _leave(self, key: int, *, remember: bool = False) -> None:
+        was_pinned = self.entries.hold(key) is Hold.PINNED
+        self.entries.remove(key, remember=remember)
+        self._count_pinned(key, -was_pinned)
+
+    def _count_pinned(self, key: int, difference: int) -> None:
+        if difference:
+            ino = Resident.of(key).ino
+            count = self._pinned.pop(ino, 0) + difference
+            if count:
+                self._pinned[ino] = count
 
 
 def _ignored() -> None:
     """Nobody evicts."""
+
+
+def _none(_inode: Inode) -> bool:
+    """There are none."""
+    return False

@@ -13,7 +13,6 @@ import trio
 
 from gatewayfs.cache.extents import Extents
 from gatewayfs.cache.gate import END_OF_FILE
-from gatewayfs.cache.room import hold_of
 from gatewayfs.meta.env import MetaStore
 from gatewayfs.meta.schema import PLACED_IN_FILE, PLACED_IN_PACK, Inode
 from gatewayfs.runtime.disk import allocated_bytes, punch_hole
@@ -76,7 +75,7 @@ async def _count(
         if allocated is not None and not expected <= allocated <= expected + SLACK_BYTES:
             await _count_odd(cache, offload, now)
         else:
-            cache.room.place(inode.ino, placement, hold_of(now))
+            cache.room.place(inode.ino, placement, cache.room.standing(now))
 
 
 async def _count_odd(cache: "ContentCache", offload: Offloader, inode: Inode) -> None:

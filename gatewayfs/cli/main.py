@@ -26,6 +26,8 @@ VERBS = {
     "throttle": "bandwidth limits and their weekly schedule",
     "warm": "fetch files into the cache before they are needed",
     "evict": "let cached bytes of files go that the bucket has too",
+    "pin": "keep files in the cache for good",
+    "unpin": "let what was pinned be evicted again",
     "check": "whether records, cache files and queue agree",
     "recover": "rebuild changed files from a cache directory whose records are lost",
     "doctor": "whether this machine, its cache disk and the bucket are fit for a gateway",

@@ -18,6 +18,8 @@ THROTTLE_SET = "throttle-set"
 THROTTLE_SCHEDULE = "throttle-schedule"
 WARM = "warm"
 EVICT = "evict"
+PIN = "pin"
+UNPIN = "unpin"
 QUEUE = "queue"
 QUEUE_HOLD = "queue-hold"
 QUEUE_RELEASE = "queue-release"
@@ -32,7 +34,7 @@ class StatusResult(TypedDict, total=False):
     share: dict[str, Any]
     """name, bucket, prefix, mountpoint, pid, version, uptime_s, endpoint_url"""
     cache: dict[str, Any]
-    """directory, used_bytes, dirty_bytes, free_bytes, ..."""
+    """directory, used_bytes, dirty_bytes, free_bytes, pinned: {...}, ..."""
     upload: dict[str, Any]
     """entries, entries_bytes (the queue), oldest_age_s, in_flight: [...], parked: [...], last_errors: [...], ..."""
     s3: dict[str, Any]
@@ -184,14 +186,14 @@ class QueueHolds(TypedDict, total=False):
 
 
 class TreeArguments(TypedDict, total=False):
-    """Of WARM and EVICT."""
+    """Of WARM, EVICT, PIN and UNPIN."""
 
     paths: list[str]
     """"" is the root of the mount; a directory stands for everything below it."""
 
 
 class TreeResult(TypedDict, total=False):
-    """Answers WARM and EVICT; progress frames have the first two."""
+    """Answers WARM, EVICT, PIN and UNPIN; progress frames have the first two."""
 
     files: int
     bytes: int

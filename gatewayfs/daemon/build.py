@@ -19,6 +19,7 @@ from gatewayfs.conflict import Policy
 from gatewayfs.daemon.eventing import build_events
 from gatewayfs.daemon.identifying import identity, share_defaults
 from gatewayfs.daemon.lanes import HEADS_ON_DEMAND, lanes
+from gatewayfs.daemon.pinning import Pinning
 from gatewayfs.daemon.storing import cache_limits, object_options, store_options
 from gatewayfs.daemon.telling import Telling, operations
 from gatewayfs.daemon.throttling import Throttling
@@ -76,6 +77,7 @@ class Parts:
     throttling: Throttling
     disk_offload: Offload
     telling: Telling
+    pinning: Pinning
 
 
 class Background:
@@ -121,8 +123,7 @@ def build(
     telling: Telling,
 ) -> Parts:
     """Wire everything above the records and the store."""
-    clock = SystemClock()
-    rng = generator()
+    clock, rng = SystemClock(), generator()
     settings = _upload_settings(config)
     gate = Gate(settings.retry_s_max, rng)
     # The gate inside the retries: while it is closed they cost nothing.
@@ -182,6 +183,7 @@ def build(
         throttling=Throttling(http.throttle, meta, clock, config.throttle),
         disk_offload=disk_offload,
         telling=telling,
+        pinning=Pinning(cache, meta, refresh, filesystem.names, clock),
     )
 
 

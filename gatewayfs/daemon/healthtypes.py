@@ -51,6 +51,7 @@ TYPES = {
     "CacheFull": HealthType(E, "see why uploads are slow, raise cache.size or cache.dirty_max, or free the disk"),
     "CacheDiskFailed": HealthType(E, "replace the cache disk; docs/recovery.md says how to keep what is not uploaded"),
     "CacheDiskLow": HealthType(W, "free space on the cache disk"),
+    "PinsNotKept": HealthType(W, "raise cache.size or unpin something, or cure why they cannot be fetched"),
     "UploadsParked": HealthType(E, "cure the reason; they are tried again daily and by gatewayfs queue retry"),
     "UploadsHeld": HealthType(W, "gatewayfs queue release lets them go"),
     "NotificationsFailing": HealthType(W, "cure the target of the events: they wait for it and are tried again"),

@@ -4,7 +4,7 @@ Both walk what the paths name, directories listed on the way, and report what th
 reasons are kept: a tree may have millions of files.
 """
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 
 import trio
@@ -75,12 +75,18 @@ class Keeping:
 
     async def warm(self, args: dict[str, Any], progress: Tell) -> dict[str, Any]:
         """Fetch every absent byte of what the paths name."""
+        return await self.bring(await self.roots(args), progress, self.fetch)
+
+    async def bring(
+        self, roots: list[tuple[str, Inode]], progress: Tell, fetch: Callable[[int], Awaitable[int]]
+    ) -> dict[str, Any]:
+        """Have every file at and below ``roots`` fetched by ``fetch``, several at a time; returns the report."""
         report = Report(progress)
         limiter = trio.CapacityLimiter(WARM_AT_A_TIME)
 
-        async def fetch(path: str, ino: int) -> None:
+        async def one(path: str, ino: int) -> None:
             try:
-                report.done(await self._fetch(ino))
+                report.done(await fetch(ino))
             except NoRoom as problem:
                 report.failed(path, str(problem))
             except BucketMovedOn:
@@ -90,25 +96,24 @@ class Keeping:
             finally:
                 limiter.release_on_behalf_of(ino)
 
-        roots = await self._roots(args)
         async with trio.open_nursery() as nursery:
             async for path, inode in self._files(roots, report):
                 await limiter.acquire_on_behalf_of(inode.ino)
-                nursery.start_soon(fetch, path, inode.ino)
+                nursery.start_soon(one, path, inode.ino)
         return report.answer()
 
     async def evict(self, args: dict[str, Any], progress: Tell) -> dict[str, Any]:
         """Let the clean bytes of what the paths name go."""
         report = Report(progress)
         batch: dict[int, str] = {}
-        async for path, inode in self._files(await self._roots(args), report):
+        async for path, inode in self._files(await self.roots(args), report):
             batch[inode.ino] = path
             if len(batch) >= EVICT_AT_A_TIME:
                 await self._let_go(batch, report)
         await self._let_go(batch, report)
         return report.answer()
 
-    async def _fetch(self, ino: int) -> int:
+    async def fetch(self, ino: int) -> int:
         """Returns how many bytes were absent. Attributes come too: without them the file cannot be opened offline."""
         await self._refresh.ensure_attributes(ino)
         with self._cache.using(self._meta.require(ino)) as content:
@@ -137,14 +142,21 @@ class Keeping:
         hold = hold_of(inode) if inode is not None else Hold.KEPT
         if hold is Hold.DIRTY:
             return "not uploaded yet"
+        if inode is not None and self._cache.pins.covers(inode):
+            return "pinned; gatewayfs unpin lets it go"
         return "in use" if self._cache.live(ino) is not None else "an upload of its name or attributes is pending"
 
-    async def _roots(self, args: Mapping[str, Any]) -> list[tuple[str, Inode]]:
+    async def roots(self, args: Mapping[str, Any]) -> list[tuple[str, Inode]]:
         """What the paths name. Raises UserError for one that is not there."""
         return [(path, await self._find(path)) for path in paths_of(args)]
 
-    async def _files(self, roots: list[tuple[str, Inode]], report: Report) -> AsyncIterator[tuple[str, Inode]]:
-        """Every regular file at and below ``roots``."""
+    async def known_files(self, roots: list[tuple[str, Inode]]) -> AsyncIterator[tuple[str, Inode]]:
+        """Every regular file at and below ``roots`` that has been listed."""
+        async for found in self._files(roots, None):
+            yield found
+
+    async def _files(self, roots: list[tuple[str, Inode]], report: Report | None) -> AsyncIterator[tuple[str, Inode]]:
+        """Every regular file at and below ``roots``; without a ``report`` nothing is listed on the way."""
         waiting = list(roots)
         while waiting:
             path, inode = waiting.pop()
@@ -154,12 +166,13 @@ class Keeping:
             elif inode.is_regular:
                 yield path, inode
 
-    async def _children(self, path: str, ino: int, report: Report) -> AsyncIterator[tuple[str, Inode]]:
-        try:
-            await self._refresh.ensure_attributes(ino)
-            await self._refresh.ensure_listed(ino)
-        except GatewayError as problem:
-            report.failed(path, str(problem))
+    async def _children(self, path: str, ino: int, report: Report | None) -> AsyncIterator[tuple[str, Inode]]:
+        if report is not None:
+            try:
+                await self._refresh.ensure_attributes(ino)
+                await self._refresh.ensure_listed(ino)
+            except GatewayError as problem:
+                report.failed(path, str(problem))
         after = 0
         while children := self._meta.children(ino, after, CHILDREN):
             after = children[-1]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from gatewayfs.cache.statistics import CacheStatistics
+from gatewayfs.daemon.pinning import PinStatus
 from gatewayfs.events.settings import EventStatus
 from gatewayfs.meta.env import MetaStatistics
 from gatewayfs.refresh.settings import RefreshStatistics
@@ -18,6 +19,9 @@ FREE_BYTES_LOW = 256 << 20
 
 DIRTY_SHARE_HIGH = 0.9
 """Writers are slowed to the rate of the uploads at about this."""
+
+EXCLUDED_SHARE_HIGH = 0.5
+"""Of the cache: what nothing but an unlink can free, and everybody else lacks."""
 
 CLOCK_SKEW_S_HIGH = 300.0
 """S3 refuses requests that are dated more than 15 minutes off; at five it is time to act."""
@@ -51,6 +55,7 @@ class Facts:
     refresh: RefreshStatistics
     events: EventStatus
     cache: CacheStatistics
+    pins: PinStatus
     free_bytes: int
     clock_skew_s: float | None = None
     audit: LineStatistics | None = None
@@ -60,6 +65,8 @@ def problems(facts: Facts) -> list[Problem]:
     """All of them, the most serious first; empty when all is well."""
     return [
         *_of_cache(facts.cache),
+        *_of_pins(facts.pins),
+        *_of_excluded(facts.upload, facts.cache),
         *_of_records(facts.meta),
         *_of_disk(facts),
         *_of_clock(facts.clock_skew_s),
@@ -200,4 +207,25 @@ def _of_cache(cache: CacheStatistics) -> Iterator[Problem]:
             "the cache or its disk is full and nothing more can be evicted: reads go past the cache; raise cache.size, "
             f"or free space on the disk (cache.min_free is {cache.free_bytes_min >> 20} MiB)",
             what="full",
+        )
+
+
+def _of_pins(pins: PinStatus) -> Iterator[Problem]:
+    if pins.short_files:
+        yield Problem(
+            "PinsNotKept",
+            f"{pins.short_files} pinned files are not all in the cache, for example {pins.short_path or '.'}: "
+            f"{pins.short_reason}; they are tried again each minute (where the cache is full: raise cache.size)",
+            key=pins.short_path,
+        )
+
+
+def _of_excluded(upload: UploadStatus, cache: CacheStatistics) -> Iterator[Problem]:
+    if cache.size_bytes and upload.excluded.size_bytes > EXCLUDED_SHARE_HIGH * cache.size_bytes:
+        yield Problem(
+            "CacheFull",
+            f"{upload.excluded.files} files that never leave this machine (upload.exclude) have "
+            f"{upload.excluded.size_bytes >> 20} MiB of the cache's {cache.size_bytes >> 20}; remove some, or raise "
+            "cache.size",
+            what="excluded",
         )

@@ -153,6 +153,7 @@ async def _serve(parts: Parts, background: Background, mountpoint: Path, ready: 
         await nursery.start(filesystem.walking.run)
         nursery.start_soon(parts.cache.tidy_up, parts.meta.inodes_after)
         await nursery.start(ControlServer(Path(entry.socket), service.handlers()).serve)
+        await nursery.start(parts.pinning.run)
         nursery.start_soon(_session, stop)
         await nursery.start(parts.uploader.run)
         note_start(parts.meta, parts.telling.health)

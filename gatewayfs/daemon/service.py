@@ -17,7 +17,6 @@ from gatewayfs.control.server import Handler
 from gatewayfs.control.server import Progress as Tell
 from gatewayfs.daemon.build import Parts
 from gatewayfs.daemon.eventing import Notifying
-from gatewayfs.daemon.keeping import Keeping
 from gatewayfs.daemon.problems import Facts, Problem, problems
 from gatewayfs.daemon.queueing import Queueing
 from gatewayfs.errors import UserError
@@ -65,7 +64,8 @@ class Service:
             calls.STOP: self.stop,
             **parts.throttling.handlers(),
             **self._queueing.handlers(),
-            **Keeping(parts.cache, parts.meta, parts.filesystem.names, parts.refresh).handlers(),
+            **parts.pinning.keeping.handlers(),
+            **parts.pinning.handlers(),
         }
 
     async def status(self, _args: dict[str, Any], _progress: Tell) -> dict[str, Any]:
@@ -93,6 +93,7 @@ class Service:
                 "directory": str(config.cache.directory),
                 "free_bytes": disk.f_bavail * disk.f_frsize,
                 **_plain(parts.cache.statistics()),
+                "pinned": _plain(parts.pinning.status()),
                 "ahead_files": parts.filesystem.walking.brought_files,
                 "ahead_used_files": parts.filesystem.walking.used_files,
             },
@@ -206,6 +207,7 @@ def found_problems(parts: Parts) -> list[Problem]:
         refresh=parts.refresh.statistics(),
         events=parts.events.status(),
         cache=parts.cache.statistics(),
+        pins=parts.pinning.status(),
         free_bytes=disk.f_bavail * disk.f_frsize,
         clock_skew_s=parts.http.clock_skew_s,
         audit=parts.telling.audit_statistics(),

@@ -114,6 +114,9 @@ class Excludes:
         self._name = _any_of([pattern for pattern in patterns if "/" not in pattern])
         self._path = _any_of([pattern.strip("/") for pattern in patterns if "/" in pattern])
 
+    def __bool__(self) -> bool:
+        return self._name is not None or self._path is not None
+
     def match(self, path: str) -> bool:
         """Whether the file or directory at ``path``, relative to the share, stays here."""
         names = path.strip("/").split("/")
@@ -134,6 +137,7 @@ class Staying:
     def __init__(self, meta: MetaStore, cache: ContentCache, excludes: Excludes) -> None:
         self._meta, self._cache, self._excludes = meta, cache, excludes
         self.holds = Holds(meta)
+        cache.room.excluded = self.excludes
 
     def why(self, target: Target) -> Aside | None:
         """Why nothing is to be done for ``target`` now; None when there is something to do or to settle."""
@@ -144,12 +148,23 @@ class Staying:
         if inode is None or key is None or not differs(inode, key):
             return None
         if self.excluded(key) and self._rests(inode, key):
+            # A directory above it may have been renamed: then its own record did not change.
+            self._cache.rebook(target)
             return Aside.EXCLUDED
         return Aside.HELD if self.holds.of(inode, key) is not None else None
 
     def excluded(self, key: str) -> bool:
         """Whether what has this object key by its name never leaves the site."""
         return self._excludes.match(key.removeprefix(self._meta.prefix))
+
+    def excludes(self, inode: Inode) -> bool:
+        """Whether an inode never leaves the site, by the name it has now."""
+        if not self._excludes or not inode.linked:
+            return False
+        try:
+            return self.excluded(self._meta.key_of(inode))
+        except StaleInode:
+            return False
 
     def heir_of(self, key: str) -> Inode | None:
         """The inode whose name asks for ``key`` and that shall have an object there."""

@@ -87,6 +87,22 @@ async def test_a_file_removed_while_open_over_nfs_and_made_anew(world):
     await world.check()
 
 
+async def test_excluded_bytes_are_not_counted_as_waiting_for_upload(make_world):
+    world = make_world(exclude=("*.tmp", "scratch"))
+    room = world.cache.room
+    world.mkdir("dir")
+    async with world.running() as uploader:
+        await world.write("big.tmp", b"x" * 300_000)
+        assert room.dirty_bytes == 0
+        assert room.used_bytes >= 300_000
+        world.rename("big.tmp", "big")
+        assert room.dirty_bytes >= 300_000, "it is to be uploaded now"
+        world.rename("big", "dir/big")
+        world.rename("dir", "scratch")
+        await uploader.drain()
+        assert (room.dirty_bytes, uploader.status().excluded.files) == (0, 2), "as it was called when it was looked at"
+
+
 async def test_everything_below_an_excluded_directory_stays_here(make_world):
     world = make_world(exclude=("tmp", "build/*.o"))
     world.mkdir("tmp")
