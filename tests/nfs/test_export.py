@@ -9,6 +9,8 @@ from tests.nfs.conftest import Serve, Served
 from tests.support.libnfs import LOCK, TRY_LOCK, UNLOCK, Client
 from tests.support.syscalls import fails
 
+ENTRIES = 1000
+
 
 @pytest.fixture(scope="module")
 def served(serve: Serve) -> Served:
@@ -147,6 +149,22 @@ def test_read_only_and_client_lists_are_kept_by_the_server(served: Served) -> No
     server.install(gateway)
     server.reread()
     server.inside(kept)
+
+
+@pytest.mark.parametrize("version", [3, 4])
+def test_a_client_comes_over_ipv6_and_lists_a_large_directory(served: Served, version: int) -> None:
+    gateway, server = served
+    large = gateway.mount_dir / f"large{version}"
+    large.mkdir()
+    names = [f"{number:05}" for number in range(ENTRIES)]
+    for name in names:
+        (large / name).touch()
+
+    def work() -> None:
+        with server.mount("/share", version=version, uid=1000, server="::1") as client:
+            assert client.listdir(f"/large{version}") == names
+
+    server.inside(work)
 
 
 def test_ganesha_itself_judges_a_configuration(served: Served) -> None:
