@@ -130,8 +130,9 @@ class Walking:
 
     def _take(self, parent: int, inos: list[int]) -> list[int]:
         """Files whose attributes will be asked for: where files are read, the bytes of small ones bring them along."""
-        if self.nursery is None or not self._files.runs(parent):
-            return inos
+        ahead = self._share.cache.ahead
+        if self.nursery is None or ahead.limited or not ahead.files_max or not self._files.runs(parent):
+            return inos  # without bytes, or at the pace of a limit, attributes are better asked for by themselves
         self._wish(inos)
         return [ino for ino in inos if ino not in self._waiting and ino not in self._coming]
 

@@ -6,6 +6,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from gatewayfs.cache.aheadsettings import AheadSettings
 from gatewayfs.types import ROOT_INO
 from tests.sim.world import SMALL_FILE_BYTES, World
 from tests.support.slowstore import SlowStore
@@ -96,6 +97,22 @@ def test_reading_every_file_of_a_tree_waits_a_few_times_per_directory_not_once_p
     assert tree.line.count("head") <= DIRECTORIES + FILES, "the attributes come with the bytes"
     walking = tree.settled
     assert walking.used_files == walking.brought_files > len(tree.files) // 2
+
+
+@pytest.mark.parametrize("ahead", [AheadSettings(bytes_max=0), AheadSettings(limit=lambda: 1 << 20)])
+def test_where_bytes_are_not_or_hardly_fetched_ahead_attributes_still_are(tmp_path, ahead):
+    async def work(tree):
+        tree.world.cache.ahead = ahead
+        directory = await tree.lookup(ROOT_INO, b"d00")
+        looked_up_s = []
+        for name in await tree.world.entries(directory.ino):
+            began = trio.current_time()
+            await tree.lookup(directory.ino, name)
+            looked_up_s.append(trio.current_time() - began)
+            await tree.read(directory.ino, name)
+        assert sum(looked_up_s) <= 6 * RTT_S, "not once per file"
+
+    walk(tmp_path, work)
 
 
 def test_reading_here_and_there_fetches_nothing_ahead(tmp_path):
