@@ -9,16 +9,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
 import trio
 
 from gatewayfs.cache.aheadsettings import AheadSettings
 from gatewayfs.cache.content import ContentCache
+from gatewayfs.cache.pressure import SOFT
 from gatewayfs.config import ShareConfig
 from gatewayfs.conflict import Policy
 from gatewayfs.daemon.eventing import build_events
 from gatewayfs.daemon.identifying import identity, share_defaults
 from gatewayfs.daemon.lanes import HEADS_ON_DEMAND, lanes
+from gatewayfs.daemon.learning import stored_capabilities
 from gatewayfs.daemon.pinning import Pinning
 from gatewayfs.daemon.storing import cache_limits, object_options, store_options
 from gatewayfs.daemon.telling import Telling, operations
@@ -36,13 +37,11 @@ from gatewayfs.runtime.precedence import Precedence
 from gatewayfs.runtime.randomness import generator
 from gatewayfs.runtime.throttle import Throttle
 from gatewayfs.s3.boto import resolve
-from gatewayfs.s3.capabilities import probe, probe_reading
 from gatewayfs.s3.client import HttpObjectStore
 from gatewayfs.s3.gate import Gate, GatedStore
 from gatewayfs.s3.metered import MeteredStore
 from gatewayfs.s3.refusals import RefusalStore
 from gatewayfs.s3.retrying import RetryingStore
-from gatewayfs.s3.store import Capabilities
 from gatewayfs.s3.yielding import YieldingStore
 from gatewayfs.upload.settings import UploadHooks, UploadSettings
 from gatewayfs.upload.uploader import Uploader
@@ -53,9 +52,6 @@ log = logging.getLogger(__name__)
 
 DISK_THREADS = 16
 """Threads for the cache disk: enough for an SSD's queue; each read that has to wait takes one."""
-
-CAPABILITIES = "capabilities"
-"""Setting: what the store honours, as probed."""
 
 
 @dataclass(slots=True)
@@ -166,7 +162,7 @@ def build(
         )
     )
     late.uploader, late.filesystem = uploader, filesystem
-    _let_press(cache, uploader, gate)
+    _let_press(cache, uploader, gate, precedence)
     return Parts(
         config=config,
         clock=clock,
@@ -216,11 +212,13 @@ def _cache(
     )
 
 
-def _let_press(cache: ContentCache, uploader: Uploader, gate: Gate) -> None:
+def _let_press(cache: ContentCache, uploader: Uploader, gate: Gate, precedence: Precedence) -> None:
     """A full cache hurries the uploads, and slows writers to their rate."""
     cache.pressure.hurry = uploader.press
     cache.pressure.upload_rate = uploader.rate_bytes_per_s
     cache.pressure.uploading = lambda: uploader.working() and gate.closed is None
+    # Programs must not be slowed by a cache that fills up while uploads hold back for them.
+    precedence.backlog = lambda: max(cache.pressure.fill / SOFT, uploader.backlog)
 
 
 def _refresh_settings(config: ShareConfig) -> RefreshSettings:
@@ -264,23 +262,6 @@ def log_event(event: Mapping[str, Any]) -> None:
     """What the uploader meets, for the log; what others are told goes through ``gatewayfs.events``."""
     details = " ".join(f"{name}={value}" for name, value in event.items() if name != "event")
     log.info("%s %s", event.get("event", "event"), details)
-
-
-def stored_capabilities(meta: MetaStore) -> Capabilities:
-    """What an earlier probe found; the cautious default before the first."""
-    raw = meta.setting(CAPABILITIES)
-    return msgspec.json.decode(raw, type=Capabilities) if raw else Capabilities()
-
-
-async def learn_capabilities(meta: MetaStore, http: HttpObjectStore, config: ShareConfig) -> None:
-    """Probe once what the store honours, and remember it. A bucket we may not write tells little; then not."""
-    if config.share.read_only:
-        found = await probe_reading(http, config.share.prefix)
-    else:
-        found = await probe(http, config.share.prefix, f"{generator().getrandbits(48):012x}")
-    with meta.transaction() as tx:
-        tx.put_setting(CAPABILITIES, msgspec.json.encode(found))
-    log.info("the store honours: %s", found)
 
 
 def _upload_settings(config: ShareConfig) -> UploadSettings:

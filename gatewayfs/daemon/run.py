@@ -24,12 +24,11 @@ from gatewayfs.daemon.build import (
     Background,
     Parts,
     build,
-    learn_capabilities,
     open_store,
-    stored_capabilities,
 )
 from gatewayfs.daemon.claim import claim, note_verified
 from gatewayfs.daemon.heartbeat import Heartbeat
+from gatewayfs.daemon.learning import learn_capabilities, renew_capabilities, stored_capabilities
 from gatewayfs.daemon.service import Service, found_problems
 from gatewayfs.daemon.telling import note_end, note_start, open_files
 from gatewayfs.errors import CorruptRecord, LocalError, StoreError, UserError
@@ -74,8 +73,10 @@ async def _main(config: ShareConfig, mountpoint: Path, ready: Callable[[], None]
     try:
         if claim(meta, config, clock):
             await _first_answer(http, config)
-            await learn_capabilities(meta, http, config)
+            await learn_capabilities(meta, http, config.share.prefix, read_only=config.share.read_only)
             note_verified(meta, read_only=config.share.read_only)
+        elif not config.share.read_only:
+            await renew_capabilities(meta, http, config.share.prefix)
         http.capabilities = stored_capabilities(meta)
         parts = build(config, meta, http, disk_offload, background, telling)
         await _serve(parts, background, mountpoint, ready)

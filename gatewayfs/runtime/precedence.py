@@ -3,13 +3,16 @@
 One Python process has one interpreter lock. A call of the file system needs it for 0.1 ms, a small upload for more
 than 1 ms, and sixteen uploads at a time are always faster at the lock than the one loop that answers calls: a program
 that creates files beside a draining queue was measured at 8 % of its idle rate. So uploads ask for their ``turn``.
-While calls come in they get turns for ``SHARE`` of the time of one CPU; while none do, all they want.
+While calls come in they get turns for a ``share`` of the time of one CPU; while none do, all they want. The share grows
+with what waits for upload, smoothly: a burst is done first and uploaded afterwards, but a program that goes on writing
+meets uploads that keep pace with it, and where a fuller cache would slow the program down they hold back no more.
 
 What a request costs is measured: the CPU of the threads that work for it (``offload.paid_by``), and an allowance for
 what the loop does around it. A turn is charged with what such requests cost lately, and corrected when it is over.
 """
 
-from collections.abc import AsyncIterator
+import math
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import trio
@@ -18,8 +21,8 @@ from gatewayfs.runtime.clock import Clock
 from gatewayfs.runtime.offload import Account, paid_by
 
 SHARE = 0.2
-"""Of one CPU, for background work while calls come in: a drain goes on at a fifth of its own rate (figures:
-bench/README.md, ``foreground``)."""
+"""Of one CPU, for background work while calls come in and little waits: a drain goes on at a fifth of its own rate
+(figures: bench/README.md, ``foreground``)."""
 
 QUIET_S = 0.01
 """Without a call for so long, nobody is in a hurry. A busy program calls every 0.1 to 1 ms."""
@@ -37,8 +40,22 @@ COST_S_FIRST = 0.002
 SMOOTHING = 0.2
 
 
+def share(backlog: float) -> float:
+    """Of one CPU, for background work while calls come in; infinite: it waits for nobody.        [pure]
+
+    Args:
+        backlog: what waits to be done, from 0 (nothing) to 1 (as much as shall ever wait).
+    """
+    pressure = min(1.0, max(0.0, backlog))
+    return SHARE / (1.0 - pressure * pressure) if pressure < 1.0 else math.inf
+
+
 class Precedence:
-    """Who may use the interpreter now. Everything happens on the loop's thread."""
+    """Who may use the interpreter now. Everything happens on the loop's thread.
+
+    Attributes:
+        backlog: how much background work waits (see ``share``).
+    """
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -46,6 +63,7 @@ class Precedence:
         self._free_s = float("-inf")
         self._costs_s: dict[str, float] = {}
         self._queue = trio.StrictFIFOLock()
+        self.backlog: Callable[[], float] = float
 
     def __repr__(self) -> str:
         return f"<Precedence {'calls come in' if self._busy else 'quiet'}>"
@@ -94,4 +112,4 @@ class Precedence:
             return
         if cost_s > 0:
             self._free_s = max(self._free_s, now_s)
-        self._free_s += cost_s / SHARE
+        self._free_s += cost_s / share(self.backlog())

@@ -77,27 +77,48 @@ class KeyLocks:
                 self._freed(key)
 
 
+SMALL_BODIES_SHARE = 1 / 8
+"""Of the budget, for small bodies alone: on a slow link the parts of a large file hold the rest for minutes."""
+
+SMALL_BODY_SHARE = SMALL_BODIES_SHARE / 8
+"""Of the budget, is a small body at most: 1 MiB of 64 MiB."""
+
+
 class ByteBudget:
-    """Bounds the bytes of bodies under way; first come, first served."""
+    """Bounds the bytes of bodies under way; small ones and large ones wait only for their own kind, in order."""
 
     def __init__(self, limit_bytes: int) -> None:
-        self._limit_bytes = limit_bytes
-        self._waiting: deque[tuple[int, trio.Event]] = deque()
-        self.used_bytes = 0
+        reserved_bytes = int(limit_bytes * SMALL_BODIES_SHARE)
+        self._small_bytes_max = int(limit_bytes * SMALL_BODY_SHARE)
+        self._small, self._large = _Pool(reserved_bytes), _Pool(limit_bytes - reserved_bytes)
+
+    @property
+    def used_bytes(self) -> int:
+        """Bytes under way now."""
+        return self._small.used_bytes + self._large.used_bytes
 
     @asynccontextmanager
     async def hold(self, length_bytes: int) -> AsyncIterator[None]:
         """``length_bytes`` for the length of the block; a body over the limit goes alone."""
-        share = min(length_bytes, self._limit_bytes)
-        await self._acquire(share)
+        pool = self._small if length_bytes <= self._small_bytes_max else self._large
+        share = min(length_bytes, pool.limit_bytes)
+        await pool.acquire(share)
         try:
             yield
         finally:
-            self.used_bytes -= share
-            self._grant()
+            pool.release(share)
 
-    async def _acquire(self, share: int) -> None:
-        if not self._waiting and self.used_bytes + share <= self._limit_bytes:
+
+class _Pool:
+    """First come, first served."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        self.limit_bytes = limit_bytes
+        self._waiting: deque[tuple[int, trio.Event]] = deque()
+        self.used_bytes = 0
+
+    async def acquire(self, share: int) -> None:
+        if not self._waiting and self.used_bytes + share <= self.limit_bytes:
             self.used_bytes += share
             return
         granted = trio.Event()
@@ -112,8 +133,12 @@ class ByteBudget:
             self._grant()
             raise
 
+    def release(self, share: int) -> None:
+        self.used_bytes -= share
+        self._grant()
+
     def _grant(self) -> None:
-        while self._waiting and self.used_bytes + self._waiting[0][0] <= self._limit_bytes:
+        while self._waiting and self.used_bytes + self._waiting[0][0] <= self.limit_bytes:
             share, granted = self._waiting.popleft()
             self.used_bytes += share
             granted.set()
@@ -124,7 +149,7 @@ class Context:
     """Shared by all steps of one uploader.
 
     Attributes:
-        capabilities: what the store honours; the one thing here that is replaced, when a probe has found out.
+        capabilities: what the store honours.
         staying: which entries are not to go on now.
         notice: something about this target changed through a step: see that it is in the queue.
         moved: an inode's object changed: whoever waits for it must look again.

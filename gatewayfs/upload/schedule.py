@@ -26,7 +26,6 @@ from gatewayfs.upload.entries import Aside, Entry, Lane, State, Target
 BLOCKED_CHECK_S = 300.0
 """A blocked entry looks again after this even if nobody called it: an oversight may cost minutes, never an upload."""
 
-
 ADVANCE_MAX = 1000
 """Entries made ready at a time, some milliseconds: after a restart a million may be due at once."""
 
@@ -64,10 +63,8 @@ class Schedule:
         size_of: Callable[[Target], int] = lambda target: 0,
         on_aside: Callable[[Target, Aside], None] = lambda target, why: None,
     ) -> None:
-        self._settle_s = settle_s
-        self._settle_max_s = settle_max_s
-        self._lane_of = lane_of
-        self._is_open = is_open
+        self._settle_s, self._settle_max_s = settle_s, settle_max_s
+        self._lane_of, self._is_open = lane_of, is_open
         self._stays, self._size_of, self._on_aside = stays, size_of, on_aside
         self.aside_count = dict.fromkeys(Aside, 0)
         self.aside_bytes = dict.fromkeys(Aside, 0)
@@ -100,6 +97,11 @@ class Schedule:
         """Entries in workers' hands."""
         return sum(queue.busy for queue in self._lanes.values())
 
+    @property
+    def ready_count(self) -> int:
+        """Entries that wait for nothing but a worker; a few that left their place since may be among them."""
+        return sum(len(queue.ready) for queue in self._lanes.values())
+
     # ------------------------------------------------------------------ news
 
     def notice(self, target: Target, now_s: float, *, first_s: float | None = None) -> Entry:
@@ -108,18 +110,18 @@ class Schedule:
         if entry is None:
             first = now_s if first_s is None else first_s
             entry = self._entries[target] = Entry(target, first, first, first)
-            self._push(entry, self._wanted_s(entry))
+            self._push(entry, self.due_s(entry))
             return entry
         entry.last_s, entry.pause_s = max(entry.last_s, now_s), 0.0
         if entry.state is State.TAKEN:
             entry.again = True
         elif entry.parked:
             entry.parked, entry.not_before_s = False, 0.0
-            self._push(entry, self._wanted_s(entry))
+            self._push(entry, self.due_s(entry))
         elif entry.state is State.ASIDE:
             self._rejoin(entry, now_s)
         elif entry.state is State.WAITING:
-            self._push(entry, self._wanted_s(entry))
+            self._push(entry, self.due_s(entry))
         return entry
 
     def ensure(self, target: Target, now_s: float) -> None:
@@ -165,7 +167,7 @@ class Schedule:
             return
         entry.forced = True
         if entry.state is State.WAITING:
-            self._push(entry, max(now_s, self._wanted_s(entry)))
+            self._push(entry, max(now_s, self.due_s(entry)))
 
     def retry(self, target: Target, now_s: float) -> None:
         """Forget back-off and parking of ``target``; look at it now."""
@@ -175,10 +177,6 @@ class Schedule:
             self.hurry(target, now_s)
 
     # ------------------------------------------------------------------ time
-
-    def due_s(self, entry: Entry) -> float:
-        """When a waiting entry will be due."""
-        return self._wanted_s(entry)
 
     def next_due_s(self) -> float:
         """When the next waiting entry may be due; infinity when none waits."""
@@ -197,7 +195,7 @@ class Schedule:
                 self.overlooked += 1
                 self.unblock(entry.target)
                 continue
-            wanted = self._wanted_s(entry)
+            wanted = self.due_s(entry)
             if wanted > now_s:
                 self._push(entry, wanted)
             else:
@@ -293,7 +291,8 @@ class Schedule:
 
     # ------------------------------------------------------------------ inside
 
-    def _wanted_s(self, entry: Entry) -> float:
+    def due_s(self, entry: Entry) -> float:
+        """When a waiting entry will be due."""
         if entry.forced:
             return max(entry.not_before_s, entry.pause_s)
         latest = entry.first_s + self._settle_max_s
@@ -349,4 +348,4 @@ class Schedule:
     def _wait(self, entry: Entry, not_before_s: float) -> None:
         entry.state, entry.not_before_s = State.WAITING, not_before_s
         entry.heap_s = float("inf")
-        self._push(entry, self._wanted_s(entry))
+        self._push(entry, self.due_s(entry))

@@ -40,6 +40,10 @@ log = logging.getLogger(__name__)
 
 LOAD_SLICE = 1000
 
+DUE_MANY = 10_000
+"""So many entries that are due are a long queue: uploads go on at full speed beside whatever programs do, so a program
+that creates files without end does not make it longer without end. A burst of some thousand files is no such thing."""
+
 
 class Uploader:
     """One share's write-back.
@@ -137,15 +141,6 @@ class Uploader:
         for ino in inos:
             self._schedule.hurry(ino, now_s)
         self._wake.set()
-
-    @property
-    def capabilities(self) -> Capabilities:
-        """What the store honours, as far as is known; set it when a probe has found out."""
-        return self._context.capabilities
-
-    @capabilities.setter
-    def capabilities(self, found: Capabilities) -> None:
-        self._context.capabilities = found
 
     # ------------------------------------------------------------------ running
 
@@ -254,6 +249,11 @@ class Uploader:
     def status(self) -> UploadStatus:
         """The queue now."""
         return report(self._context, self._schedule)
+
+    @property
+    def backlog(self) -> float:
+        """Entries that are due, as a share of ``DUE_MANY``."""
+        return self._schedule.ready_count / DUE_MANY
 
     # ------------------------------------------------------------------ inside
 
