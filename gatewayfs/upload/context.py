@@ -8,7 +8,7 @@ import logging
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 import trio
@@ -26,10 +26,12 @@ from gatewayfs.errors import (
 from gatewayfs.meta.env import MetaStore
 from gatewayfs.runtime.clock import Clock
 from gatewayfs.s3.gate import Gate
-from gatewayfs.s3.store import Capabilities, ObjectInfo, ObjectStore
+from gatewayfs.s3.store import Capabilities, ListPage, ObjectInfo, ObjectStore
 from gatewayfs.types import ObjectKey
 from gatewayfs.upload.deletions import Deletions
+from gatewayfs.upload.destinations import Destinations
 from gatewayfs.upload.entries import Target
+from gatewayfs.upload.renames import Renames
 from gatewayfs.upload.settings import UploadHooks, UploadSettings
 from gatewayfs.upload.status import Counters
 from gatewayfs.upload.staying import Staying
@@ -174,6 +176,11 @@ class Context:
     moved: Callable[[Target], None]
     unblock: Callable[[Target], None]
     doing: Callable[[Target, str], None]
+    renames: Renames = field(default_factory=Renames)
+    destinations: Destinations = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.destinations = Destinations(self._list_from, self.clock.monotonic)
 
     async def call(self, request: Awaitable[T]) -> T:
         """Await one store request; any answer, also a refusal, proves that the store can be reached."""
@@ -186,6 +193,9 @@ class Context:
             raise
         self.gate.answered(self.clock.monotonic())
         return result
+
+    async def _list_from(self, prefix: str, after: str) -> ListPage:
+        return await self.call(self.store.list_page(prefix, delimiter=True, start_after=after))
 
     async def secure(self) -> None:
         """Records and bytes survive power loss, before a write makes them visible in the bucket.

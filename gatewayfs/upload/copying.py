@@ -9,7 +9,7 @@ import msgspec
 from gatewayfs.errors import BodyChanged, StoreError
 from gatewayfs.meta.schema import Attempt, Inode, Remote, Source
 from gatewayfs.runtime.failpoints import failpoint, register
-from gatewayfs.s3.store import COPY_BYTES_MAX, UNCONDITIONAL, ObjectInfo, Part
+from gatewayfs.s3.store import COPY_BYTES_MAX, UNCONDITIONAL, Condition, ObjectInfo, Part
 from gatewayfs.types import ETag, ObjectKey
 from gatewayfs.upload import records
 from gatewayfs.upload.context import Context
@@ -51,7 +51,7 @@ async def send_copy(ctx: Context, inode: Inode, step: Copy) -> None:
         records.remember_attempt(meta, inode.ino, attempt)
         await ctx.secure()
         condition = UNCONDITIONAL
-        if key != source.key:
+        if key != source.key and not await _vacant(ctx, key, step.condition):
             condition = await guarded(ctx, key, step.condition, honoured=ctx.capabilities.copy_if_match)
         failpoint(_COPY_BEFORE)
         result = await ctx.call(
@@ -85,6 +85,20 @@ async def send_copy(ctx: Context, inode: Inode, step: Copy) -> None:
         inode.mtime_ns if step.rewrite and inode.is_directory else source.marker_mtime_ns,
     )
     record(ctx, inode.ino, remote, copied=source)
+    if key != source.key:
+        ctx.renames.arrived(key)
+
+
+async def _vacant(ctx: Context, key: str, condition: Condition) -> bool:
+    """Whether a listing just said, where nothing else can, that the condition to find nothing holds."""
+    if not condition.absent or ctx.capabilities.copy_if_match:
+        return False
+    try:
+        return await ctx.destinations.vacant(key)
+    except StoreError as problem:
+        if problem.transient:
+            raise
+        return False  # who may not list can still look
 
 
 def _copied_meta(inode: Inode, step: Copy) -> int:
@@ -157,6 +171,8 @@ async def copy_large(ctx: Context, inode: Inode, step: Copy) -> None:
     remote = msgspec.structs.replace(remote, content_revision=source.content_revision, meta_revision=meta_revision)
     remote = msgspec.structs.replace(remote, storage_class=source.storage_class)
     now_ns, news = ctx.clock.time_ns(), ctx.hooks.news
+    if step.key != source.key:
+        ctx.renames.arrived(step.key)
     for target in records.record_sent(
         ctx.meta, ino, remote, now_ns, news=news, completed=state.upload_id, copied=source
     ):

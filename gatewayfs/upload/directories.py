@@ -28,6 +28,7 @@ async def visit(ctx: Context, ino: int) -> bool:
     Raises:
         StoreError: its children could not be listed.
     """
+    _begun(ctx, ino)
     await ctx.hooks.ensure_listed(ino)
     after = 0
     while True:
@@ -38,15 +39,24 @@ async def visit(ctx: Context, ino: int) -> bool:
         if not children:
             return True
         after = children[-1]
-        for child in _mark(ctx, children):
+        for child in _mark(ctx, inode, children):
             ctx.notice(child)
         failpoint(_SLICE_AFTER)
         await trio.lowlevel.checkpoint()
 
 
-def _mark(ctx: Context, children: list[int]) -> list[int]:
+def _begun(ctx: Context, ino: int) -> None:
+    """The counting of what moves begins, or is gone on with from the directory above."""
+    inode = ctx.meta.inode(ino)
+    new = records.wanted_key(ctx.meta, inode) if inode is not None else None
+    if inode is not None and inode.directory is not None and inode.directory.source is not None and new:
+        ctx.renames.begun(inode.directory.source, new)
+
+
+def _mark(ctx: Context, parent: Inode, children: list[int]) -> list[int]:
     now_ns = ctx.clock.time_ns()
     marked: list[int] = []
+    moving = directories = 0
     with ctx.meta.transaction() as tx:
         for child_ino in children:
             child = tx.inode(child_ino)
@@ -54,10 +64,13 @@ def _mark(ctx: Context, children: list[int]) -> list[int]:
                 continue
             if child.directory is not None:
                 child = _unsettled(child)
+                directories += 1
             elif not differs(child, tx.key_of(child)):
                 continue
+            moving += child.directory is None and child.remote is not None
             tx.put(msgspec.structs.replace(child, dirty_since_ns=child.dirty_since_ns or now_ns))
             marked.append(child_ino)
+        ctx.renames.found(records.wanted_key(tx, parent) or "", moving, directories)
     for child_ino in marked:
         ctx.hooks.note_moved(child_ino)
     return marked
@@ -75,5 +88,6 @@ def visited(ctx: Context, ino: int) -> None:
         if inode is None or inode.directory is None:
             return
         source = records.wanted_key(tx, inode) or inode.directory.source
+        ctx.renames.visited(source or "")
         directory = msgspec.structs.replace(inode.directory, children_unsettled=False, source=source)
         tx.put(msgspec.structs.replace(inode, directory=directory))

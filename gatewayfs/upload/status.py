@@ -63,6 +63,16 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True)
+class Renaming:
+    """A directory on its way in the bucket: objects that arrived, of those found so far."""
+
+    old: str
+    new: str
+    done: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
 class DrainReport:
     """How a drain ended.
 
@@ -112,6 +122,7 @@ class UploadStatus:
     saved_bytes: int
     rate_bytes_per_s: float
     body_bytes_in_flight: int
+    renames: tuple[Renaming, ...] = ()
 
 
 @dataclass(slots=True)
