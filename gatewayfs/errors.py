@@ -114,6 +114,10 @@ class Unavailable(FsError):
     """
 
 
+class Archived(Unavailable):
+    """The bytes asked for are in an archive tier of the bucket: they come after a restore, not after a while (EIO)."""
+
+
 class Interrupted(FsError):
     """The caller gave up (EINTR)."""
 

@@ -21,6 +21,7 @@ from gatewayfs.cache.readahead import FETCH_BYTES, REQUEST_BYTES_MAX
 from gatewayfs.cache.room import Room
 from gatewayfs.cache.wholefiles import Brought, BucketMovedOn, WholeFiles
 from gatewayfs.errors import (
+    Archived,
     CacheDiskFull,
     ObjectArchived,
     ObjectNotFound,
@@ -149,7 +150,7 @@ class Fetcher:
         except (PreconditionFailed, ObjectNotFound, RangeNotSatisfiable) as problem:
             raise BucketMovedOn(str(problem)) from problem
         except ObjectArchived as problem:
-            raise Unavailable(f"{problem}; restore it from its archive tier first") from problem
+            raise Archived(str(problem)) from problem
         except StoreError as problem:
             raise Unavailable(str(problem)) from problem
 

@@ -68,6 +68,10 @@ class S3Options(Section):
     dual_stack: Flag = Field(False, description="Use AWS's addresses that answer over IPv6 too.")
     requester_pays: Flag = Field(False, description="Agree to pay for requests to somebody else's bucket.")
     bucket_owner: AccountId | None = Field(None, description="AWS account that the bucket must belong to.")
+    restore: Annotated[Literal["off", "bulk", "standard", "expedited"], Kind("choice", str)] = Field(
+        "off", description="Ask S3 to restore archived objects that are read, and how fast."
+    )
+    restore_days: Count = Field(7, ge=1, le=3650, description="How long a restored object stays readable.")
     # 16 uploads, 52 requests ahead of need, and the rest for what somebody waits for (daemon/lanes.py).
     connections: Count = Field(80, ge=2, le=1024, description="Connections kept to the store.")
 

@@ -35,6 +35,11 @@ def relations(config: ShareConfig) -> Iterator[str]:
             f"s3.connections is {config.s3.connections} and upload.workers {upload.workers}, so reads would wait for "
             "uploads; make s3.connections the larger one"
         )
+    if config.share.read_only and config.s3.restore != "off":
+        yield (
+            f"share.read_only is set and s3.restore is {config.s3.restore}, and a restore is a request that changes "
+            "the bucket; set s3.restore to off"
+        )
     yield from encryption(config.objects)
     yield from contradictions(config.identity, config.metadata.uid, config.metadata.gid)
     yield from exporting(config.export)

@@ -5,23 +5,21 @@ from higher ones (telling the kernel, flushing a live file, listing a directory)
 """
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-
-import trio
 
 from gatewayfs.cache.aheadsettings import AheadSettings
 from gatewayfs.cache.content import ContentCache
 from gatewayfs.cache.pressure import SOFT
 from gatewayfs.config import ShareConfig
-from gatewayfs.conflict import Policy
+from gatewayfs.daemon.background import Background
 from gatewayfs.daemon.eventing import build_events
 from gatewayfs.daemon.identifying import identity, share_defaults
 from gatewayfs.daemon.lanes import HEADS_ON_DEMAND, lanes
 from gatewayfs.daemon.learning import stored_capabilities
 from gatewayfs.daemon.pinning import Pinning
-from gatewayfs.daemon.storing import cache_limits, object_options, store_options
+from gatewayfs.daemon.storing import cache_limits, object_options, restore_settings, store_options, upload_settings
 from gatewayfs.daemon.telling import Telling, operations
 from gatewayfs.daemon.throttling import Throttling
 from gatewayfs.events.events import Events
@@ -36,6 +34,7 @@ from gatewayfs.runtime.offload import Offload
 from gatewayfs.runtime.precedence import Precedence
 from gatewayfs.runtime.randomness import generator
 from gatewayfs.runtime.throttle import Throttle
+from gatewayfs.s3.archives import ArchiveWatch
 from gatewayfs.s3.boto import resolve
 from gatewayfs.s3.client import HttpObjectStore
 from gatewayfs.s3.gate import Gate, GatedStore
@@ -43,7 +42,7 @@ from gatewayfs.s3.metered import MeteredStore
 from gatewayfs.s3.refusals import RefusalStore
 from gatewayfs.s3.retrying import RetryingStore
 from gatewayfs.s3.yielding import YieldingStore
-from gatewayfs.upload.settings import UploadHooks, UploadSettings
+from gatewayfs.upload.settings import UploadHooks
 from gatewayfs.upload.uploader import Uploader
 from gatewayfs.vfs.filesystem import Filesystem
 from gatewayfs.vfs.share import Share
@@ -63,6 +62,7 @@ class Parts:
     meta: MetaStore
     http: HttpObjectStore
     store: MeteredStore
+    archives: ArchiveWatch
     cache: ContentCache
     refresh: Refresh
     uploader: Uploader
@@ -74,25 +74,6 @@ class Parts:
     disk_offload: Offload
     telling: Telling
     pinning: Pinning
-
-
-class Background:
-    """Starts small disk jobs (giving space back) in threads without waiting for them."""
-
-    def __init__(self, offload: Offload) -> None:
-        self._offload = offload
-        self._send, self._receive = trio.open_memory_channel[Callable[[], None]](1 << 20)
-
-    def __call__(self, job: Callable[[], None]) -> None:
-        self._send.send_nowait(job)
-
-    async def run(self) -> None:
-        """Do the jobs, one after the other; a failed one is logged (its space is lost until the next start)."""
-        async for job in self._receive:
-            try:
-                await self._offload.run(job)
-            except OSError:
-                log.exception("could not give cache space back")
 
 
 def open_store(config: ShareConfig, clock: Clock) -> HttpObjectStore:
@@ -120,14 +101,15 @@ def build(
 ) -> Parts:
     """Wire everything above the records and the store."""
     clock, rng = SystemClock(), generator()
-    settings = _upload_settings(config)
+    settings = upload_settings(config)
     gate = Gate(settings.retry_s_max, rng)
     # The gate inside the retries: while it is closed they cost nothing.
     gated = GatedStore(RefusalStore(http, telling.health.refused), gate, clock, config.share.prefix)
-    store = MeteredStore(RetryingStore(gated, rng.random), clock)
+    archives = ArchiveWatch(RetryingStore(gated, rng.random), http, clock, restore_settings(config))
+    store = MeteredStore(archives, clock)
     notifier = KernelNotifier(Offload(1))
     cache = _cache(config, meta, store, clock, disk_offload, background, http)
-    late = _Late()
+    late = _Late(meta, archives)
     precedence = Precedence(clock)
     refresh = Refresh(
         meta=meta,
@@ -150,17 +132,7 @@ def build(
         hooks=_hooks(refresh, late, notifier, events),
         capabilities=stored_capabilities(meta),
     )
-    filesystem = Filesystem(
-        Share(
-            meta=meta,
-            cache=cache,
-            refresh=refresh,
-            clock=clock,
-            notice=uploader.notice,
-            notice_doomed=uploader.notice_doomed,
-            identity=identity(config.identity),
-        )
-    )
+    filesystem = _filesystem(config, meta, cache, refresh, uploader, late, clock)
     late.uploader, late.filesystem = uploader, filesystem
     _let_press(cache, uploader, gate, precedence)
     return Parts(
@@ -169,6 +141,7 @@ def build(
         meta=meta,
         http=http,
         store=store,
+        archives=archives,
         cache=cache,
         refresh=refresh,
         uploader=uploader,
@@ -179,7 +152,30 @@ def build(
         throttling=Throttling(http.throttle, meta, clock, config.throttle),
         disk_offload=disk_offload,
         telling=telling,
-        pinning=Pinning(cache, meta, refresh, filesystem.names, clock),
+        pinning=Pinning(cache, meta, refresh, filesystem.names, clock, late.archived),
+    )
+
+
+def _filesystem(
+    config: ShareConfig,
+    meta: MetaStore,
+    cache: ContentCache,
+    refresh: Refresh,
+    uploader: Uploader,
+    late: "_Late",
+    clock: Clock,
+) -> Filesystem:
+    return Filesystem(
+        Share(
+            meta=meta,
+            cache=cache,
+            refresh=refresh,
+            clock=clock,
+            notice=uploader.notice,
+            notice_doomed=uploader.notice_doomed,
+            identity=identity(config.identity),
+            archived=late.archived,
+        )
     )
 
 
@@ -236,6 +232,14 @@ class _Late:
     uploader: Uploader
     filesystem: Filesystem
 
+    def __init__(self, meta: MetaStore, archives: ArchiveWatch) -> None:
+        self._meta, self._archives = meta, archives
+
+    def archived(self, ino: int) -> None:
+        inode = self._meta.inode(ino)
+        if inode is not None and inode.remote is not None:
+            self._archives.note(inode.remote.key, inode.remote.storage_class)
+
     def notice(self, ino: int) -> None:
         self.uploader.notice(ino)
 
@@ -254,6 +258,7 @@ def _hooks(refresh: Refresh, late: _Late, kernel: KernelNotifier, events: Events
         event=log_event,
         claimant=refresh.claimant,
         note_moved=refresh.note_moved,
+        archived=late.archived,
         news=events,
     )
 
@@ -262,20 +267,3 @@ def log_event(event: Mapping[str, Any]) -> None:
     """What the uploader meets, for the log; what others are told goes through ``gatewayfs.events``."""
     details = " ".join(f"{name}={value}" for name, value in event.items() if name != "event")
     log.info("%s %s", event.get("event", "event"), details)
-
-
-def _upload_settings(config: ShareConfig) -> UploadSettings:
-    upload = config.upload
-    return UploadSettings(
-        settle_s=upload.settle_s,
-        settle_max_s=upload.settle_max_s,
-        part_bytes=upload.part_size_bytes,
-        workers=upload.workers,
-        inflight_bytes_max=upload.memory_bytes,
-        conflict_policy=Policy(upload.conflicts),
-        gateway_name=config.share.name,
-        guess_mime_type=upload.guess_mime_type,
-        exclude=upload.exclude,
-        read_only=config.share.read_only,
-        defaults=share_defaults(config),
-    )

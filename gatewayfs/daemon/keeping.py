@@ -18,7 +18,7 @@ from gatewayfs.control import calls
 from gatewayfs.control.server import Handler
 from gatewayfs.control.server import Progress as Tell
 from gatewayfs.daemon.queueing import paths_of
-from gatewayfs.errors import GatewayError, UserError
+from gatewayfs.errors import Archived, GatewayError, UserError
 from gatewayfs.meta.env import MetaStore
 from gatewayfs.meta.schema import Inode
 from gatewayfs.refresh.refresher import Refresh
@@ -64,10 +64,22 @@ class Report:
 
 
 class Keeping:
-    """Handlers of WARM and EVICT."""
+    """Handlers of WARM and EVICT.
 
-    def __init__(self, cache: ContentCache, meta: MetaStore, names: Namespace, refresh: Refresh) -> None:
+    Args:
+        archived: told of files whose bytes are in an archive tier.
+    """
+
+    def __init__(
+        self,
+        cache: ContentCache,
+        meta: MetaStore,
+        names: Namespace,
+        refresh: Refresh,
+        archived: Callable[[int], None],
+    ) -> None:
         self._cache, self._meta, self._names, self._refresh = cache, meta, names, refresh
+        self._archived = archived
 
     def handlers(self) -> Mapping[str, Handler]:
         """For the control server."""
@@ -92,6 +104,8 @@ class Keeping:
             except BucketMovedOn:
                 report.failed(path, "changed in the bucket; gatewayfs refresh-cache shows what it is now")
             except GatewayError as problem:
+                if isinstance(problem, Archived):
+                    self._archived(ino)
                 report.failed(path, str(problem))
             finally:
                 limiter.release_on_behalf_of(ino)

@@ -6,7 +6,7 @@ as evictable again. What could not be fetched is tried again each minute, and ev
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,9 +62,17 @@ class PinStatus:
 class Pinning:
     """Handlers of PIN and UNPIN, and the task that keeps what is pinned."""
 
-    def __init__(self, cache: ContentCache, meta: MetaStore, refresh: Refresh, names: Namespace, clock: Clock) -> None:
+    def __init__(
+        self,
+        cache: ContentCache,
+        meta: MetaStore,
+        refresh: Refresh,
+        names: Namespace,
+        clock: Clock,
+        archived: Callable[[int], None],
+    ) -> None:
         self._cache, self._meta, self._refresh, self._clock = cache, meta, refresh, clock
-        self.keeping = Keeping(cache, meta, names, refresh)
+        self.keeping = Keeping(cache, meta, names, refresh, archived)
         self._pins = cache.pins
         self._short: dict[int, str] = {}
         self._fetching: set[int] = set()

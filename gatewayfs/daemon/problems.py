@@ -11,6 +11,7 @@ from gatewayfs.events.settings import EventStatus
 from gatewayfs.meta.env import MetaStatistics
 from gatewayfs.refresh.settings import RefreshStatistics
 from gatewayfs.runtime.linefile import LineStatistics
+from gatewayfs.s3.archives import ArchiveStatus
 from gatewayfs.upload.status import ParkedEntry, UploadStatus
 
 FREE_BYTES_LOW = 256 << 20
@@ -54,6 +55,7 @@ class Facts:
     meta: MetaStatistics
     refresh: RefreshStatistics
     events: EventStatus
+    archives: ArchiveStatus
     cache: CacheStatistics
     pins: PinStatus
     free_bytes: int
@@ -71,6 +73,7 @@ def problems(facts: Facts) -> list[Problem]:
         *_of_disk(facts),
         *_of_clock(facts.clock_skew_s),
         *_of_upload(facts.upload),
+        *_of_archives(facts.archives),
         *_of_names(facts.refresh),
         *_of_events(facts.events),
         *_of_audit(facts.audit),
@@ -133,6 +136,7 @@ def _parked(entry: ParkedEntry, text: str) -> Problem:
         "AccessDenied": "S3AccessDenied",
         "StoreAccessDenied": "S3AccessDenied",
         "InvalidObjectState": "InaccessibleStorageClass",
+        "ObjectNotInActiveTierError": "InaccessibleStorageClass",
         "ObjectArchived": "InaccessibleStorageClass",
     }
     # What has no inode any more waits to be deleted.
@@ -158,6 +162,22 @@ def _of_names(refresh: RefreshStatistics) -> Iterator[Problem]:
             f"{example!r}; rename one of them in the bucket",
             what="shadowed",
         )
+
+
+def _of_archives(archives: ArchiveStatus) -> Iterator[Problem]:
+    """Files that programs asked for and S3 cannot give at once."""
+    if not archives.examples:
+        return
+    first = archives.examples[0]
+    state = f", restore {first.restore}" if first.restore else ""
+    cure = "they can be read when S3 has restored them" if archives.restoring else "restore them, or set s3.restore"
+    yield Problem(
+        "InaccessibleStorageClass",
+        f"{archives.files} files are in an archive tier and cannot be read, since {_when(first.since_ns)}, for example "
+        f"{first.path!r} ({first.storage_class or 'unknown class'}{state}); {cure}",
+        operation="S3GetObject",
+        key=first.path,
+    )
 
 
 def _of_events(events: EventStatus) -> Iterator[Problem]:

@@ -19,9 +19,9 @@ from gatewayfs._version import __version__
 from gatewayfs.config import ShareConfig
 from gatewayfs.control.registry import Registration, Registry, runtime_directory
 from gatewayfs.control.server import ControlServer
+from gatewayfs.daemon.background import Background
 from gatewayfs.daemon.build import (
     DISK_THREADS,
-    Background,
     Parts,
     build,
     open_store,
@@ -145,6 +145,7 @@ async def _serve(parts: Parts, background: Background, mountpoint: Path, ready: 
         nursery.start_soon(background.run)
         nursery.start_soon(parts.notifier.run)
         nursery.start_soon(parts.throttling.run)
+        nursery.start_soon(parts.archives.run)
         nursery.start_soon(_signals, stop)
         await nursery.start(parts.meta.run)
         # Before anything may happen that it would have to tell.

@@ -76,6 +76,7 @@ class Service:
         store = parts.store.statistics()
         refresh = parts.refresh.statistics()
         events = parts.events.status()
+        archives = parts.archives.status(config.share.prefix)
         return {
             "share": {
                 "name": config.share.name,
@@ -104,6 +105,7 @@ class Service:
                 "capabilities": _plain(parts.http.capabilities),
                 **_plain(store),
             },
+            "archived": _plain(archives),
             "throttle": parts.throttling.status(),
             "events": _plain(events),
             "metadata": {**_plain(meta), **_plain(refresh)},
@@ -206,6 +208,7 @@ def found_problems(parts: Parts) -> list[Problem]:
         meta=parts.meta.statistics(),
         refresh=parts.refresh.statistics(),
         events=parts.events.status(),
+        archives=parts.archives.status(parts.config.share.prefix),
         cache=parts.cache.statistics(),
         pins=parts.pinning.status(),
         free_bytes=disk.f_bavail * disk.f_frsize,

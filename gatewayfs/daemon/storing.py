@@ -1,12 +1,16 @@
-"""The share's configuration as the parts below want it: the S3 client's options, the cache's limits."""
+"""The share's configuration as the parts below want it: the S3 client's options, the cache's limits, the uploader's."""
 
 import os
 
 from gatewayfs.cache.limits import Limits
 from gatewayfs.cache.reserve import RESERVE_BYTES_MAX, RESERVE_SHARE
 from gatewayfs.config import ShareConfig
+from gatewayfs.conflict import Policy
+from gatewayfs.daemon.identifying import share_defaults
+from gatewayfs.s3.archives import RestoreSettings
 from gatewayfs.s3.boto import StoreOptions
 from gatewayfs.s3.options import ObjectOptions
+from gatewayfs.upload.settings import UploadSettings
 
 CACHE_SHARE = 0.8
 """Of the file system, when nobody says otherwise: the rest is for records, journal and other programs."""
@@ -49,6 +53,12 @@ def store_options(config: ShareConfig) -> StoreOptions:
     )
 
 
+def restore_settings(config: ShareConfig) -> RestoreSettings:
+    """Whether archived objects are asked for, and how."""
+    tier = config.s3.restore
+    return RestoreSettings(tier="" if tier == "off" else tier, days=config.s3.restore_days)
+
+
 def object_options(config: ShareConfig) -> ObjectOptions:
     """What requests and objects carry."""
     objects = config.objects
@@ -66,4 +76,22 @@ def object_options(config: ShareConfig) -> ObjectOptions:
         checksum="" if objects.checksum == "none" else objects.checksum,
         requester_pays=config.s3.requester_pays,
         bucket_owner=config.s3.bucket_owner or "",
+    )
+
+
+def upload_settings(config: ShareConfig) -> UploadSettings:
+    """How changes get to the bucket."""
+    upload = config.upload
+    return UploadSettings(
+        settle_s=upload.settle_s,
+        settle_max_s=upload.settle_max_s,
+        part_bytes=upload.part_size_bytes,
+        workers=upload.workers,
+        inflight_bytes_max=upload.memory_bytes,
+        conflict_policy=Policy(upload.conflicts),
+        gateway_name=config.share.name,
+        guess_mime_type=upload.guess_mime_type,
+        exclude=upload.exclude,
+        read_only=config.share.read_only,
+        defaults=share_defaults(config),
     )

@@ -49,5 +49,10 @@ def errno_of(problem: BaseException) -> int | None:
 
 
 def deserves_log(problem: BaseException) -> bool:
-    """True for errors an administrator should hear of though the program got a plain errno."""
+    """True for errors an administrator should hear of though the program got a plain errno.
+
+    Archived objects are logged once each where they are noted (``s3/archives.py``), not at every read.
+    """
+    if isinstance(problem, errors.Archived):
+        return False
     return isinstance(problem, errors.Unavailable) or not isinstance(problem, QUIET)

@@ -136,6 +136,11 @@ class HttpObjectStore(DeletingRequests):
             if telling is not None:
                 telling.end()
 
+    async def restore(self, key: ObjectKey, *, tier: str, days: int | None) -> None:
+        """RestoreObject: a readable copy for ``days`` (None: S3 takes no number here). Answers before it is there."""
+        call = Call("RestoreObject", "POST", key, query={"restore": ""}, body=xml.restore_document(tier, days))
+        await self._perform(call, nothing)
+
     async def list_page(
         self,
         prefix: str,

@@ -114,6 +114,7 @@ def object_info(key: ObjectKey, reply: Reply, size: int) -> ObjectInfo:
             heritage=Heritage(key, _count(headers.get("x-amz-tagging-count", "0"))),
         ),
         archived=_is_archived(storage_class, headers),
+        restoring='ongoing-request="true"' in headers.get("x-amz-restore", ""),
     )
 
 

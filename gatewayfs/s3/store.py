@@ -5,8 +5,7 @@ that file". Plain values go in, plain results come out, so the same protocol can
 pool of transfer processes without a change above it. Small bodies, up to ``INLINE_BODY_BYTES_MAX``, may ride along.
 
 A ``FileRange`` carries the fingerprint its bytes had when the request was planned. The store reads the range,
-checks the fingerprint, and only then sends: a file changed meanwhile raises ``BodyChanged`` and nothing half-old
-half-new can become visible (docs/semantics.md, "one revision per upload").
+checks it, and only then sends: a file changed meanwhile raises ``BodyChanged``, nothing half-new becomes visible.
 
 Every method is a checkpoint, may be cancelled (the request may then have taken effect or not), and raises only
 ``StoreError`` subclasses. ETags have no quotes here. Metadata keys are lower-case (some stores capitalise them).
@@ -106,7 +105,8 @@ class ObjectInfo:
     metadata: Mapping[str, str] = field(default_factory=dict)
     headers: ObjectHeaders = ObjectHeaders()
     archived: bool = False
-    """True when the storage class or archive status says a GET would be refused."""
+    restoring: bool = False
+    """``archived``: a GET would be refused, by storage class or archive status; ``restoring``: not for much longer."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,6 +53,7 @@ _BY_CODE: MappingProxyType[str, type[StoreError]] = MappingProxyType(
         "TokenRefreshRequired": CredentialsRejected,
         "UnrecognizedClientException": CredentialsRejected,
         "InvalidObjectState": ObjectArchived,
+        "ObjectNotInActiveTierError": ObjectArchived,
         "InvalidRange": RangeNotSatisfiable,
         "BandwidthLimitExceeded": StoreBusy,
         "InternalError": StoreBusy,
@@ -93,6 +94,8 @@ _CURES = MappingProxyType(
         "SignatureDoesNotMatch": "the secret key does not belong to the access key",
         "ExpiredToken": "the session token has expired",
         "InvalidToken": "the session token is not valid",
+        "InvalidObjectState": "the object is in an archive tier: restore it",
+        "ObjectNotInActiveTierError": "the object is in an archive tier: restore it",
     }
 )
 

@@ -153,6 +153,13 @@ def completion_document(parts: Sequence[Part]) -> bytes:
     return f'<CompleteMultipartUpload xmlns="{_NAMESPACE}">{rows}</CompleteMultipartUpload>'.encode()
 
 
+def restore_document(tier: str, days: int | None) -> bytes:
+    """Return RestoreObject's body. ``tier`` as in the configuration; ``days`` None leaves them out."""
+    for_days = "" if days is None else f"<Days>{days}</Days>"
+    parameters = f"<GlacierJobParameters><Tier>{tier.capitalize()}</Tier></GlacierJobParameters>"
+    return f'<RestoreRequest xmlns="{_NAMESPACE}">{for_days}{parameters}</RestoreRequest>'.encode()
+
+
 def writable(key: str) -> bool:
     """Whether XML can hold the key, and every parser gives it back unchanged (a carriage return would not stay)."""
     return _UNWRITABLE.search(key) is None

@@ -83,7 +83,7 @@ def no_claimant(key: str, directory: int) -> int:
 
 
 def not_noted(ino: int) -> None:
-    """Nobody asks what was renamed."""
+    """Nobody asks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +100,7 @@ class UploadHooks:
             and it is nobody else's work either: nothing may be written there.
         note_moved: tells the same one that the directory of this number moves because one above it does.
         news: what is to be told to others.
+        archived: told of inodes whose upload needs an object that is in an archive tier.
     """
 
     ensure_listed: Callable[[int], Awaitable[None]]
@@ -108,4 +109,5 @@ class UploadHooks:
     event: Callable[[Event], None]
     claimant: Callable[[str, int], int] = no_claimant
     note_moved: Callable[[int], None] = not_noted
+    archived: Callable[[int], None] = not_noted
     news: News = field(default_factory=Silence)

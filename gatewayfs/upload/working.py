@@ -125,6 +125,8 @@ class Worker:
     def _park(self, entry: Entry, problem: GatewayError) -> None:
         target = entry.target
         self._note_error(target, problem)
+        if isinstance(problem, ObjectArchived) and isinstance(target, int):
+            self._ctx.hooks.archived(target)
         delay_s = min(self._ctx.settings.parked_retry_s, PARKED_FIRST_RETRY_S * 2.0 ** min(entry.attempts, 30))
         code = problem.code if isinstance(problem, StoreError) else ""
         parked = Parked(self._ctx.clock.time_ns(), str(problem), code or type(problem).__name__)

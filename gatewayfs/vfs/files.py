@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from gatewayfs.cache.content import Content
 from gatewayfs.cache.live import Superseded
 from gatewayfs.cache.wholefiles import BucketMovedOn
-from gatewayfs.errors import BadHandle, EntryExists, FsError, IsADirectory, NoEntry, Unavailable
+from gatewayfs.errors import Archived, BadHandle, EntryExists, FsError, IsADirectory, NoEntry, Unavailable
 from gatewayfs.meta.schema import Inode
 from gatewayfs.vfs.attributes import without_privileges
 from gatewayfs.vfs.namespace import Namespace
@@ -99,12 +99,16 @@ class Files:
 
         Raises:
             Unavailable: the bytes are only in the bucket, which does not answer, or holds another object by now.
+            Archived: they are in an archive tier.
         """
         handle = self._present(self._handle(number))
         try:
             data = await handle.content.read(offset, length)
         except BucketMovedOn as moved:
             data = await self._read_again(handle, offset, length, moved)
+        except Archived:
+            self._share.archived(handle.content.ino)
+            raise
         handle.served = True
         return data
 
@@ -121,6 +125,9 @@ class Files:
                 return len(data)
             except Superseded:
                 continue
+            except Archived:
+                self._share.archived(content.ino)
+                raise
 
     async def flush(self, number: int) -> None:
         """close(2) of one descriptor: everything written so far survives kill -9."""

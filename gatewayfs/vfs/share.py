@@ -31,11 +31,16 @@ class Caller:
 ROOT = Caller()
 
 
+def not_noted(ino: int) -> None:
+    """Nobody asks what is archived."""
+
+
 @dataclass(frozen=True, slots=True)
 class Share:
     """The parts of one mounted share.
 
-    ``notice(ino)`` tells the uploader that an inode has work for it; ``notice_doomed(key)`` that an object shall go.
+    ``notice(ino)`` tells the uploader that an inode has work for it; ``notice_doomed(key)`` that an object shall go;
+    ``archived(ino)`` tells that a program asked for bytes that are in an archive tier.
     """
 
     meta: MetaStore
@@ -45,6 +50,7 @@ class Share:
     notice: Callable[[int], None]
     notice_doomed: Callable[[str], None]
     identity: Identity = field(default_factory=Identity)
+    archived: Callable[[int], None] = not_noted
     open_directories: Counter[int] = field(default_factory=Counter)
     """Directory streams open now, by inode: a removed directory lives on until the last is closed."""
 

@@ -153,6 +153,8 @@ class Walking:
             return False  # refused, unless it was restored: whoever opens it is told
         if cache.open_count(inode.ino):
             return False  # too late
+        if inode.remote.storage_class in ARCHIVE_CLASSES:
+            return False  # refused, most likely
         return 0 < inode.size <= cache.small_file_bytes and not cache.is_resident(inode)
 
     def _pump(self) -> None:

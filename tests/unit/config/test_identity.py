@@ -25,6 +25,7 @@ def test_objects_without_an_owner_belong_to_who_is_named_here() -> None:
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
+        (["share.read_only=yes", "s3.restore=bulk"], "share.read_only is set and s3.restore is bulk"),
         (["identity.squash=yes"], '"root" or "all" or "none"'),
         (["identity.anonymous_uid=0"], "too small; at least 1"),
         (["identity.force_umask=01777"], "too large; at most 0777"),
