@@ -8,6 +8,8 @@ SHELL := /bin/bash
 PY := .venv/bin/python
 # PYTEST_ARGS="-k rename -x" narrows any of the test targets.
 PYTEST := $(PY) -m pytest $(PYTEST_ARGS)
+# Test files of `make test` run by so many processes side by side; JOBS=0 runs them in one, for a debugger.
+JOBS ?= 2
 
 .PHONY: help setup demo test check test-e2e hunt bench clean install uninstall
 
@@ -22,7 +24,7 @@ demo: setup  ## a bucket on a local S3 server, mounted: look around, Ctrl-C ends
 
 test: setup  ## every test that needs no production S3 server
 	@scripts/nfs-tools.sh
-	$(PYTEST) -m "not e2e" tests
+	$(PYTEST) -n $(JOBS) --dist loadfile -m "not e2e" tests
 
 check: setup  ## before every commit: format, lint, types, tidy and unit tests, under a minute
 	$(PY) -m ruff format --check .
