@@ -16,7 +16,11 @@ HOSTILE = 'quote" tab\t ü'
 def of_type(file: Path, event_type: str) -> list[dict[str, Any]]:
     """The events of a type; one that a kill had told again (at least once, with the same id) counts once."""
     events = [json.loads(line) for line in file.read_bytes().splitlines()] if file.exists() else []
-    return [event for event in {event["id"]: event for event in events}.values() if event["detail"]["event-type"] == event_type]
+    return [
+        event
+        for event in {event["id"]: event for event in events}.values()
+        if event["detail"]["event-type"] == event_type
+    ]
 
 
 def uploaded(file: Path) -> set[str]:
