@@ -15,6 +15,7 @@ import msgspec
 import trio
 
 from gatewayfs.cache.aheadsettings import DEFAULT_AHEAD, AheadSettings
+from gatewayfs.cache.checking import CheckedReads
 from gatewayfs.cache.evicting import Evictor
 from gatewayfs.cache.eviction import Hold
 from gatewayfs.cache.fetch import Fetcher
@@ -59,6 +60,7 @@ class ContentCache:
         chunk_bytes: what of a large file is evicted at a time.
         ahead: what is fetched before anybody asks.
         cell_bytes: the uploads' unit of comparison.
+        check_every: of the cells that are read, one in so many is compared with its fingerprint; 0: none.
     """
 
     def __init__(
@@ -76,6 +78,7 @@ class ContentCache:
         chunk_bytes: int = CHUNK_BYTES,
         ahead: AheadSettings = DEFAULT_AHEAD,
         cell_bytes: int = LEAF_BYTES,
+        check_every: int = 1,
     ) -> None:
         self._meta, self._offload, self._background = meta, offload, background
         self._live: dict[int, Content] = {}
@@ -107,6 +110,7 @@ class ContentCache:
             meta, store, self.packs, self.room, small_file_bytes, deadline_s, admit, self.ahead, self.release
         )
         self.fetch = self._fetcher.fetch
+        self._reads = CheckedReads(meta, self.packs, disk, offload, self.room, check_every, self._freeing)
         self._parts = CacheParts(
             meta=meta,
             packs=self.packs,
@@ -116,6 +120,7 @@ class ContentCache:
             cell_bytes=cell_bytes,
             folder=self.folder,
             room=self.room,
+            reads=self._reads,
             fetch=self._fetcher.fetch,
             bypass=self._fetcher.bypass,
             follow=self._fetcher.follow,
@@ -134,8 +139,6 @@ class ContentCache:
                 await self.evictor.run()
             finally:
                 self._fetcher.downloads.nursery = None
-
-    # ------------------------------------------------------------------ users
 
     def acquire(self, inode: Inode) -> Content:
         """The live content of an inode, with one more user. Give it back with ``release``."""
@@ -191,8 +194,6 @@ class ContentCache:
         """Open handles of an inode that may write."""
         return content.writers if (content := self._live.get(ino)) else 0
 
-    # ------------------------------------------------------------------ uploads
-
     def is_resident(self, inode: Inode) -> bool:
         """Every byte is on this machine."""
         return is_resident(inode, self._live.get(inode.ino))
@@ -226,8 +227,6 @@ class ContentCache:
     def still(self, ino: int, snapshot: Snapshot) -> bool:
         """True while no byte of the snapshot changed: appending beyond its end does no harm."""
         return unchanged(self._meta.inode(ino), self._live.get(ino), snapshot)
-
-    # ------------------------------------------------------------------ forgetting
 
     def forget(self, tx: Transaction, inode: Inode) -> Inode:
         """The record without its placement, for the caller to put (or to remove); the space comes back when durable."""
@@ -271,7 +270,8 @@ class ContentCache:
 
     def statistics(self) -> CacheStatistics:
         """Counters for ``status``."""
-        return taken(self._live.values(), self.evictor, self.room, self.packs, self._fetcher, self.pressure)
+        live, reads = self._live.values(), self._reads
+        return taken(live, self.evictor, self.room, self.packs, self._fetcher, self.pressure, reads)
 
     def close(self) -> None:
         """Let go of all descriptors."""

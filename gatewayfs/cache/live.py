@@ -159,10 +159,9 @@ class Content:
         if self.buffer is not None:
             return bytes(self.buffer[offset : offset + length])
         if self.in_pack:
-            assert self.placement is not None
-            return await parts.packs.read(self.placement, offset, length)
+            return await parts.reads.packed(self, offset, length)
         parts.follow(self, offset, offset + length)
-        data = await parts.disk.read(self.sparse.open(), offset, length)
+        data = await parts.reads.sparse(self, offset, length)
         # The cache file ends where the last write ended; a size set beyond is a hole.
         return data if len(data) == length else data + bytes(length - len(data))
 

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from gatewayfs.cache.checking import CheckedReads
 from gatewayfs.cache.packs import Packs
 from gatewayfs.cache.room import Room
 from gatewayfs.cache.sparse import Folder
@@ -38,6 +39,7 @@ class CacheParts:
     cell_bytes: int
     folder: Folder
     room: Room
+    reads: CheckedReads
     fetch: Callable[[Content, int, int], Awaitable[None]]
     bypass: Callable[[Content, int, int], Awaitable[bytes]]
     follow: Callable[[Content, int, int], None]

@@ -4,6 +4,7 @@ import math
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from gatewayfs.cache.checking import CheckedReads
 from gatewayfs.cache.evicting import Evictor
 from gatewayfs.cache.fetch import Fetcher
 from gatewayfs.cache.live import Content
@@ -53,10 +54,20 @@ class CacheStatistics:
     """How often one of these had to wait for the bucket."""
     full: bool
     """Room is needed and nothing may go."""
+    compared_cells: int
+    """Read from the disk and compared with their fingerprint (cache.verify)."""
+    damaged: int
+    """Cells and small files the disk gave back changed; they were dropped and fetched again."""
 
 
 def taken(
-    live: Collection[Content], evictor: Evictor, room: Room, packs: Packs, fetcher: Fetcher, pressure: Pressure
+    live: Collection[Content],
+    evictor: Evictor,
+    room: Room,
+    packs: Packs,
+    fetcher: Fetcher,
+    pressure: Pressure,
+    reads: CheckedReads,
 ) -> CacheStatistics:
     """The figures now."""
     limits, downloads = evictor.limits, fetcher.downloads
@@ -83,4 +94,6 @@ def taken(
         reads=room.reads,
         misses=room.misses,
         full=evictor.stuck,
+        compared_cells=reads.compared_cells,
+        damaged=reads.damaged,
     )

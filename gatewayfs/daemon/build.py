@@ -1,7 +1,6 @@
 """Every part of one share, each given what it needs.
 
-The only place that knows which class stands behind which protocol. Parts are built bottom up; what lower parts need
-from higher ones (telling the kernel, flushing a live file, listing a directory) is handed down as callables.
+Only here is known which class stands behind which protocol. What lower parts need of higher ones goes down as calls.
 """
 
 import logging
@@ -19,7 +18,14 @@ from gatewayfs.daemon.identifying import identity, share_defaults
 from gatewayfs.daemon.lanes import HEADS_ON_DEMAND, lanes
 from gatewayfs.daemon.learning import stored_capabilities
 from gatewayfs.daemon.pinning import Pinning
-from gatewayfs.daemon.storing import cache_limits, object_options, restore_settings, store_options, upload_settings
+from gatewayfs.daemon.storing import (
+    CHECK_EVERY,
+    cache_limits,
+    object_options,
+    restore_settings,
+    store_options,
+    upload_settings,
+)
 from gatewayfs.daemon.telling import Telling, operations
 from gatewayfs.daemon.throttling import Throttling
 from gatewayfs.events.events import Events
@@ -199,6 +205,7 @@ def _cache(
         small_file_bytes=config.cache.small_file_bytes,
         deadline_s=config.metadata.deadline_s,
         limits=cache_limits(config),
+        check_every=CHECK_EVERY[config.cache.verify],
         ahead=AheadSettings(
             bytes_max=config.cache.read_ahead_bytes,
             requests_max=ahead.ranges,

@@ -221,6 +221,13 @@ def _of_cache(cache: CacheStatistics) -> Iterator[Problem]:
             "cache.dirty_max or cache.size",
             what="dirty",
         )
+    if cache.damaged:
+        yield Problem(
+            "CacheDiskFailed",
+            f"the cache disk gave back other bytes than it was given, {cache.damaged} times since the start: they were "
+            "fetched again; look at the disk's health, and replace it",
+            what="damaged",
+        )
     if cache.full:
         yield Problem(
             "CacheFull",

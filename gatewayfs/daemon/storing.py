@@ -22,6 +22,9 @@ have room; but 5 % of a large disk is more than that needs."""
 DIRTY_SHARE = 0.8
 """Of the cache: the rest is for what uploads must fetch, and for readers."""
 
+CHECK_EVERY = {"off": 0, "sampled": 16, "full": 1}
+"""Of the cells that are read, one in so many is compared: by ``cache.verify``."""
+
 
 def cache_limits(config: ShareConfig) -> Limits:
     """How much of the disk the cache may use; the disk answers what the configuration does not. Raises OSError."""

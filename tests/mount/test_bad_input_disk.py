@@ -243,3 +243,25 @@ def test_a_damaged_cache_file_costs_its_file_and_is_never_uploaded(
     found = bucket.keys()
     assert "small" not in found
     assert share.verb("check", str(share.mount_dir), check=False).returncode == 6
+
+
+@pytest.mark.semantics("damaged-cache")
+def test_a_flipped_bit_of_a_clean_file_is_never_seen_and_told(gateways: Gateways, bucket: Bucket) -> None:
+    large = os.urandom(3 << 20)
+    bucket.put("large", large)
+    share = gateways.mount(bucket, settings={"cache.verify": "full"})
+    assert (share.mount_dir / "large").read_bytes() == large
+    share.terminate()
+    (cached,) = (share.cache_dir / "data").rglob("*-*")
+    with cached.open("r+b") as file:
+        file.seek((1 << 20) + 5)
+        file.write(bytes([large[(1 << 20) + 5] ^ 4]))
+    share.start()
+    with (share.mount_dir / "large").open("rb") as file:
+        os.pread(file.fileno(), 4096, 1 << 20)
+    assert (share.mount_dir / "large").read_bytes() == large
+    status = share.status()
+    assert status["cache"]["damaged"] == 1
+    assert status["cache"]["fetched_bytes"] == 1 << 20
+    assert any("gave back other bytes than it was given" in problem for problem in status["problems"])
+    assert "the cache disk damaged bytes of large" in share.log()
