@@ -251,13 +251,13 @@ async def test_a_directory_renamed_there_and_back_while_its_children_are_visited
     await world.drained()
     slices, mark = itertools.count(), directories._mark
 
-    def renaming(ctx, children):
+    def renaming(ctx, parent, children):
         slice_ = next(slices)
         if slice_ == 30:
             world.rename("e", "d")
         if slice_ == 70:
             world.rename("d", "e")
-        return mark(ctx, children)
+        return mark(ctx, parent, children)
 
     monkeypatch.setattr(directories, "SLICE", 1)
     monkeypatch.setattr(directories, "_mark", renaming)
