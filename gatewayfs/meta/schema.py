@@ -108,7 +108,8 @@ class Directory(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """When the last complete listing ended; 0 never."""
     source: str | None = None
     """Prefix in the bucket ("" or ending with "/") whose listing fills this directory; None when it was made here and
-    nothing in the bucket belongs to it yet. Stays the *old* prefix while a renamed directory is being moved."""
+    nothing in the bucket belongs to it yet, or was renamed to where another one's objects still are. Stays the *old*
+    prefix while a renamed directory is being moved."""
     children_unsettled: bool = False
     """Renamed (itself or an ancestor): every child must be looked at by the reconciler."""
     marker_wanted: bool = False

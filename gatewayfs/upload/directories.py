@@ -5,6 +5,10 @@ directories marked in turn, so the walk goes down level by level and is durable 
 in the queue does the directory's ``source`` become its new prefix: until then what is in the bucket for it is listed
 from the old one, and after a crash the slices are simply gone through again. A child that turns out to be in the right
 place (the directory was renamed back) costs no request.
+
+No two directories have one ``source``, or what lies there would be shown in the wrong one. Where two change places, the
+first to be visited comes to a prefix whose objects are the other's still: its ``source`` is None, as if it was made
+there, until the other has been visited, too, and it settles (``reconcile.py``).
 """
 
 import msgspec
@@ -82,12 +86,16 @@ def _unsettled(inode: Inode) -> Inode:
 
 
 def visited(ctx: Context, ino: int) -> None:
-    """Every child is in the queue: from now on the directory is listed from where it is."""
+    """Every child is in the queue: from now on the directory is listed from where it is, if nobody else is."""
     with ctx.meta.transaction() as tx:
         inode = tx.inode(ino)
         if inode is None or inode.directory is None:
             return
-        source = records.wanted_key(tx, inode) or inode.directory.source
-        ctx.renames.visited(source or "")
+        key = records.wanted_key(tx, inode)
+        ctx.renames.visited(key or "")
+        if key is None:
+            source = inode.directory.source
+        else:
+            source = None if ctx.hooks.claimant(key, ino) else key
         directory = msgspec.structs.replace(inode.directory, children_unsettled=False, source=source)
         tx.put(msgspec.structs.replace(inode, directory=directory))

@@ -140,7 +140,7 @@ class Reconciler:
             ctx.doing(ino, type(step).__name__)
             if isinstance(step, WaitFor):
                 return await self._wait_for(inode, step)
-            if isinstance(step, SendSmall | SendContent | Copy) and (claimant := self._claimant(inode, step.key)):
+            if key is not None and self._takes_place(inode, step) and (claimant := self._claimant(inode, key)):
                 ctx.notice(claimant)
                 return Blocked(claimant)
             if isinstance(step, Settled | SendSmall | Copy):
@@ -157,8 +157,15 @@ class Reconciler:
             except StaleInode:
                 return None
 
+    def _takes_place(self, inode: Inode, step: Step) -> bool:
+        """Whether what lies at (or below) the wanted key is the inode's from this step on."""
+        if isinstance(step, Settled):
+            # A directory that is listed from nowhere yet is listed from its place once it has settled.
+            return inode.directory is not None and inode.directory.source is None
+        return isinstance(step, SendSmall | SendContent | Copy)
+
     def _claimant(self, inode: Inode, key: str) -> int:
-        """A renamed directory nobody has looked into yet, to which an object at ``key`` would belong; 0: write."""
+        """A renamed directory nobody has looked into yet, to which whatever is at ``key`` belongs; 0: it is free."""
         if inode.remote is not None and inode.remote.key == key:
             return 0
         claimant = self._ctx.hooks.claimant(key, inode.parent)

@@ -212,6 +212,11 @@ UNLISTED: dict[str, tuple[list[str], list[Step]]] = {
         ["a/b/c"],
         [SetAttributes(1, mtime_ns=1), Wait(1.0), Rename(0, 0, B), Wait(3.0)],
     ),
+    # "b/b" comes to the place of "a", and its "b" to that of "a/b", before anybody has looked into the latter.
+    "a_directory_does_not_claim_the_place_it_moves_to_before_the_one_whose_place_it_was": (
+        ["a/b/b/", "b/a/", "a/a/b/c", "a", "a/", "b/b/b/c"],
+        [WriteWhileRead(0, 0, 0, 1), Wait(0.5), Rename(5, 0, A, exchange=True), Open(0)],
+    ),
 }
 """Keys that were there before, and what was done to them before anybody looked."""
 
