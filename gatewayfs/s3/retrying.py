@@ -1,8 +1,9 @@
 """RetryingStore: tries again what may succeed by itself, where trying again cannot hurt.
 
-A request whose answer was lost may have taken effect. Reading, listing, and unconditional writes come out the same the
-second time. A conditional write does not: its own first try makes the second one fail with 412, which would look like
-somebody else's change. Such errors go to the caller, who looks at the bucket before deciding.
+A request whose answer was lost may have taken effect. Reading, listing and sending a part come out the same the second
+time. A conditional write does not: its own first try makes the second one fail with 412, which would look like somebody
+else's change. Nor does one without a condition, sent to a store that knows none after a look at the key: by the second
+try somebody may have replaced what the first one wrote. Such errors go to the caller, who looks before deciding.
 """
 
 from collections.abc import Awaitable, Callable

@@ -124,7 +124,8 @@ class StoreWrapper:
         *,
         condition: Condition = UNCONDITIONAL,
     ) -> PutResult:
-        call = StoreCall("put", key, condition == UNCONDITIONAL, bytes_up=body.length)
+        # Without a condition, too: it may stand for a look at the key, which holds for a moment and not for a retry.
+        call = StoreCall("put", key, repeatable=False, bytes_up=body.length)
         return await self.around(call, partial(self.inner.put, key, body, metadata, headers, condition=condition))
 
     async def copy(
@@ -137,10 +138,8 @@ class StoreWrapper:
         headers: ObjectHeaders = ObjectHeaders(),
         condition: Condition = UNCONDITIONAL,
     ) -> PutResult:
-        # Copied onto itself, an object uploaded in parts gets another etag: the second try would not find its source.
-        repeatable = condition == UNCONDITIONAL and (source != key or source_etag is None)
         return await self.around(
-            StoreCall("copy", key, repeatable),
+            StoreCall("copy", key, repeatable=False),  # as a put
             partial(
                 self.inner.copy,
                 source,
@@ -153,7 +152,7 @@ class StoreWrapper:
         )
 
     async def delete(self, key: ObjectKey, *, condition: Condition = UNCONDITIONAL) -> None:
-        call = StoreCall("delete", key, condition == UNCONDITIONAL)
+        call = StoreCall("delete", key, repeatable=False)  # as a put
         await self.around(call, partial(self.inner.delete, key, condition=condition))
 
     async def delete_many(self, deletions: Sequence[Deletion]) -> Mapping[ObjectKey, StoreError]:

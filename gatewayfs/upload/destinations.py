@@ -2,7 +2,8 @@
 
 A renamed directory asks this of every new name. The first two looks in a directory are HEADs; where more follow, its
 keys are listed, and for ``WINDOW_S`` after a page was asked for it answers for every key between its ends. Only
-"nothing is there" is taken from it: what is there must be seen whole, by HEAD.
+"nothing is there" is taken from it, and once for each key: what is there must be seen whole, by HEAD, and whoever asks
+again asks after a copy of his own whose answer was lost, which others may have replaced by now.
 
 So on such stores a new object that others put at one of these keys is overwritten if it came less than ``WINDOW_S``
 before the copy, instead of less than a round trip (docs/semantics.md, ``conflict-kept``).
@@ -34,7 +35,8 @@ ListFrom = Callable[[str, str], Awaitable[ListPage]]
 class _Page:
     """What is known of a directory's keys after ``after``, up to and including ``through`` (None: to the end)."""
 
-    keys: frozenset[str]
+    keys: set[str]
+    """What is there, or was said to be vacant and may be there by now."""
     after: bytes
     through: bytes | None
     asked_s: float
@@ -80,7 +82,11 @@ class Destinations:
                 if known is None and self._worth(directory):
                     await self._list(directory, prefix, key)
                     known = self._known(directory, key)
-        return known is True
+        if known is not True:
+            return False
+        for page in directory.pages:
+            page.keys.add(key)
+        return True
 
     def _directory(self, prefix: str) -> _Directory:
         now_s = self._now_s()
@@ -117,7 +123,7 @@ class Destinations:
         through = max(map(_encoded, there), default=b"") if page.next_token else None
         if through is not None and not _in_order([found.key for found in page.objects]):
             return  # some stores list in an order of their own: then only a whole listing says anything
-        directory.pages.append(_Page(frozenset(there), _encoded(after), through, asked_s))
+        directory.pages.append(_Page(set(there), _encoded(after), through, asked_s))
 
 
 def _in_order(keys: list[str]) -> bool:

@@ -77,6 +77,16 @@ async def test_what_others_put_is_seen_when_the_window_is_over() -> None:
     assert not await destinations.vacant("new/f11")
 
 
+async def test_who_asks_again_must_look_since_his_own_copy_may_have_been_replaced() -> None:
+    destinations = _destinations(Bucket(set()))
+    for number in range(10):
+        await destinations.vacant(f"new/f{number}")
+    assert await destinations.vacant("new/f10")
+    assert not await destinations.vacant("new/f10")
+    assert not await destinations.vacant("new/f9")
+    assert await destinations.vacant("new/f11")
+
+
 async def test_a_look_into_every_directory_of_a_tree_lists_none() -> None:
     bucket = Bucket(set())
     destinations = _destinations(bucket)
