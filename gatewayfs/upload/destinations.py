@@ -122,13 +122,15 @@ class Destinations:
         there = [*(found.key for found in page.objects), *page.prefixes]
         through = max(map(_encoded, there), default=b"") if page.next_token else None
         if through is not None and not _in_order([found.key for found in page.objects]):
-            return  # some stores list in an order of their own: then only a whole listing says anything
+            # Some stores list in an order of their own: then only a whole listing says anything.
+            return
         directory.pages.append(_Page(set(there), _encoded(after), through, asked_s))
 
 
 def _in_order(keys: list[str]) -> bool:
+    """Whether the keys prove an order; one alone proves nothing."""
     encoded = [_encoded(key) for key in keys]
-    return encoded == sorted(encoded)
+    return len(encoded) > 1 and encoded == sorted(encoded)
 
 
 def _encoded(key: str) -> bytes:
