@@ -1,5 +1,6 @@
 """HTTP replies from a server that sends them cut into pieces anywhere."""
 
+import contextlib
 import itertools
 import socket
 import threading
@@ -27,8 +28,10 @@ def receive(pieces: list[bytes], *, method: str = "GET", limit: int = 1 << 20, e
                 request = b""
                 while b"\r\n\r\n" not in request:
                     request += connection.recv(65536)
-                for piece in pieces:
-                    connection.sendall(piece)
+                # A client that has read enough of a bad answer hangs up before all of it was sent.
+                with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                    for piece in pieces:
+                        connection.sendall(piece)
                 if not end:
                     over.wait(10)
 
