@@ -9,10 +9,11 @@ import stat
 
 import msgspec
 
-from gatewayfs.meta.schema import Directory, Headers, Inode, Remote
+from gatewayfs.meta.schema import Directory, Inode, Remote
+from gatewayfs.objectrecords import attribute_fields, headers_record
 from gatewayfs.refresh.diff import storage_class
-from gatewayfs.s3.attributes import ShareDefaults, decode, split_metadata
-from gatewayfs.s3.store import ListedObject, ObjectHeaders, ObjectInfo
+from gatewayfs.s3.attributes import ShareDefaults, split_metadata
+from gatewayfs.s3.store import ListedObject, ObjectInfo
 
 replace = msgspec.structs.replace
 
@@ -136,44 +137,20 @@ def without_marker(inode: Inode) -> Inode:
 
 def with_attributes(inode: Inode, info: ObjectInfo, defaults: ShareDefaults) -> Inode:
     """The record with everything a HEAD says of mode, owner, times and other metadata."""
-    decoded = decode(
-        info.metadata,
-        key_is_directory=inode.is_directory,
-        defaults=defaults,
-        last_modified_ns=info.last_modified_ns,
-    ).attributes
+    told = attribute_fields(info, defaults)
     _, foreign = split_metadata(info.metadata)
     known = replace(
         inode,
-        mode=decoded.mode,
-        uid=decoded.uid,
-        gid=decoded.gid,
-        mtime_ns=decoded.mtime_ns,
-        atime_ns=decoded.mtime_ns if decoded.atime_ns is None else decoded.atime_ns,
-        btime_ns=inode.btime_ns if decoded.btime_ns is None else decoded.btime_ns,
-        rdev=decoded.rdev,
+        **told | {"btime_ns": told["btime_ns"] or inode.btime_ns},
         foreign=foreign or None,
-        headers=_headers(info.headers),
+        headers=headers_record(info.headers),
         attributes_known=True,
     )
     if not known.is_symlink:
         known = replace(known, target=None)
     if inode.is_directory and inode.remote is not None:
-        if decoded.mtime_ns == inode.remote.marker_mtime_ns:
+        if told["mtime_ns"] == inode.remote.marker_mtime_ns:
             # Nobody set it since: what moved the times here were the directory's own entries.
             known = replace(known, mtime_ns=inode.mtime_ns, atime_ns=inode.atime_ns)
-        known = replace(known, remote=replace(inode.remote, marker_mtime_ns=decoded.mtime_ns))
+        known = replace(known, remote=replace(inode.remote, marker_mtime_ns=told["mtime_ns"]))
     return known
-
-
-def _headers(headers: ObjectHeaders) -> Headers:
-    return Headers(
-        content_type=headers.content_type,
-        cache_control=headers.cache_control,
-        content_disposition=headers.content_disposition,
-        content_encoding=headers.content_encoding,
-        content_language=headers.content_language,
-        expires=headers.expires,
-        website_redirect=headers.website_redirect,
-        tag_count=(headers.heritage.tag_count or 0) if headers.heritage is not None else 0,
-    )

@@ -14,13 +14,13 @@ import msgspec
 from gatewayfs.conflict import Policy, Verdict, judge
 from gatewayfs.meta.env import Transaction
 from gatewayfs.meta.schema import Doomed, Inode, Remote
-from gatewayfs.s3.attributes import decode, split_metadata
+from gatewayfs.objectrecords import attribute_fields, headers_record
+from gatewayfs.s3.attributes import split_metadata
 from gatewayfs.s3.store import COPY_BYTES_MAX, Condition, ObjectInfo
 from gatewayfs.types import ETag, ObjectKey
 from gatewayfs.upload import records
 from gatewayfs.upload.context import Context
 from gatewayfs.upload.copynames import copy_name, free_name, sibling
-from gatewayfs.upload.metadata import headers_record
 from gatewayfs.upload.plan import attributes_differ, content_differs
 
 log = logging.getLogger(__name__)
@@ -95,7 +95,7 @@ def _changed_by_others(ctx: Context, inode: Inode, key: str, info: ObjectInfo, v
         if verdict is Verdict.LEAVE_THEIRS:
             tx.put(msgspec.structs.replace(inode, remote=None, dirty_since_ns=inode.dirty_since_ns or now_ns))
             return
-        theirs = their_attributes(ctx, info)
+        theirs = attribute_fields(info, ctx.settings.defaults)
         if stat.S_IFMT(theirs["mode"]) != stat.S_IFMT(inode.mode):
             # Another type of file under the same number would confuse every kernel: ours goes, theirs comes.
             parent, name = inode.parent, inode.name
@@ -149,7 +149,9 @@ async def name_taken(ctx: Context, ino: int, key: str, info: ObjectInfo) -> None
             old = inode.remote
             tx.doom(Doomed(old.key, old.etag, now_ns, version_id=old.version_id))
             ctx.notice(old.key)
-        attributes = {} if ctx.settings.conflict_policy is Policy.GATEWAY_WINS else their_attributes(ctx, info)
+        attributes = (
+            {} if ctx.settings.conflict_policy is Policy.GATEWAY_WINS else attribute_fields(info, ctx.settings.defaults)
+        )
         tx.put(_follow(ctx, tx, inode, info, attributes, now_ns))
     ctx.hooks.kernel.invalidate_inode(ino, True)
 
@@ -231,7 +233,7 @@ async def _copied_aside(ctx: Context, inode: Inode, key: str, info: ObjectInfo) 
 
 def _their_inode(ctx: Context, tx: Transaction, parent: int, name: bytes, info: ObjectInfo) -> Inode:
     """A new inode for the bucket's version."""
-    attributes = their_attributes(ctx, info)
+    attributes = attribute_fields(info, ctx.settings.defaults)
     return Inode(
         ino=tx.new_ino(),
         parent=parent,
@@ -239,6 +241,7 @@ def _their_inode(ctx: Context, tx: Transaction, parent: int, name: bytes, info: 
         mode=attributes["mode"],
         uid=attributes["uid"],
         gid=attributes["gid"],
+        rdev=attributes["rdev"],
         size=info.size,
         atime_ns=attributes["atime_ns"],
         mtime_ns=attributes["mtime_ns"],
@@ -250,25 +253,6 @@ def _their_inode(ctx: Context, tx: Transaction, parent: int, name: bytes, info: 
         foreign=split_metadata(info.metadata)[1],
         headers=headers_record(info.headers),
     )
-
-
-def their_attributes(ctx: Context, info: ObjectInfo) -> dict[str, int]:
-    """Mode, owner and times of an object, as fields of an inode record."""
-    found = decode(
-        info.metadata,
-        key_is_directory=info.key.endswith("/"),
-        defaults=ctx.settings.defaults,
-        last_modified_ns=info.last_modified_ns,
-    ).attributes
-    return {
-        "mode": found.mode,
-        "uid": found.uid,
-        "gid": found.gid,
-        "mtime_ns": found.mtime_ns,
-        "atime_ns": found.mtime_ns if found.atime_ns is None else found.atime_ns,
-        "btime_ns": found.btime_ns or 0,
-        "rdev": found.rdev,
-    }
 
 
 def remote_from(info: ObjectInfo, content_revision: int, meta_revision: int) -> Remote:

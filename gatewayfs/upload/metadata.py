@@ -7,11 +7,13 @@ the three cannot drift apart.
 import mimetypes
 import stat
 from collections.abc import Mapping
+from dataclasses import replace
 
 import xxhash
 
-from gatewayfs.meta.schema import Headers, Inode
-from gatewayfs.s3.attributes import PosixAttributes, encode, metadata_size_bytes
+from gatewayfs.meta.schema import Inode
+from gatewayfs.objectrecords import posix_attributes
+from gatewayfs.s3.attributes import encode, metadata_size_bytes
 from gatewayfs.s3.store import ARCHIVE_CLASSES, METADATA_BYTES_MAX, Heritage, ObjectHeaders
 from gatewayfs.types import ObjectKey
 
@@ -25,8 +27,8 @@ def object_metadata(inode: Inode) -> dict[str, str]:
     Over S3's 2 KB the birth and access times go first: attributes people rely on and xattrs must not be lost to them.
     """
     foreign = inode.foreign or {}
-    for atime, btime in ((inode.atime_ns, inode.btime_ns or None), (inode.atime_ns, None), (None, None)):
-        attributes = PosixAttributes(inode.mode, inode.uid, inode.gid, inode.mtime_ns, atime, btime, inode.rdev)
+    whole = posix_attributes(inode)
+    for attributes in (whole, replace(whole, btime_ns=None), replace(whole, btime_ns=None, atime_ns=None)):
         metadata = {**foreign, **encode(attributes)}
         if metadata_size_bytes(metadata) <= METADATA_BYTES_MAX:
             break
@@ -69,20 +71,6 @@ def kept_storage_class(inode: Inode) -> str:
         return ""
     kept = inode.remote.storage_class
     return "" if kept in ARCHIVE_CLASSES else kept
-
-
-def headers_record(headers: ObjectHeaders) -> Headers:
-    """Headers as the inode record keeps them."""
-    return Headers(
-        content_type=headers.content_type,
-        cache_control=headers.cache_control,
-        content_disposition=headers.content_disposition,
-        content_encoding=headers.content_encoding,
-        content_language=headers.content_language,
-        expires=headers.expires,
-        website_redirect=headers.website_redirect,
-        tag_count=(headers.heritage.tag_count or 0) if headers.heritage is not None else 0,
-    )
 
 
 def metadata_digest(metadata: Mapping[str, str]) -> bytes:

@@ -18,6 +18,7 @@ from gatewayfs.errors import (
     StoreError,
 )
 from gatewayfs.meta.schema import Attempt, Fingerprints, Inode, Remote
+from gatewayfs.objectrecords import attribute_fields, headers_record
 from gatewayfs.runtime.failpoints import failpoint, register
 from gatewayfs.runtime.fingerprints import UNKNOWN
 from gatewayfs.s3.attributes import split_metadata
@@ -29,11 +30,10 @@ from gatewayfs.s3.store import (
 )
 from gatewayfs.types import ObjectKey
 from gatewayfs.upload import records
-from gatewayfs.upload.conflicts import their_attributes
 from gatewayfs.upload.context import Context, StillChanging
 from gatewayfs.upload.delta import PartPlan, fingerprints_of
 from gatewayfs.upload.looking import Unexpected, absorb, guarded, put_attempt
-from gatewayfs.upload.metadata import headers_record, kept_storage_class, object_headers, object_metadata
+from gatewayfs.upload.metadata import kept_storage_class, object_headers, object_metadata
 from gatewayfs.upload.multipart import send_large
 from gatewayfs.upload.plan import SendContent, SendSmall, content_differs
 
@@ -183,7 +183,7 @@ async def learn(ctx: Context, ino: int) -> None:
 
 def learned(ctx: Context, inode: Inode, remote: Remote, info: ObjectInfo) -> Inode:
     """The record with what HEAD said, except what was changed here since."""
-    found = their_attributes(ctx, info)
+    found = attribute_fields(info, ctx.settings.defaults)
     marker_mtime_ns = found["mtime_ns"] if inode.is_directory else None
     if content_differs(inode):
         found.pop("mtime_ns")

@@ -12,7 +12,8 @@ import msgspec
 from gatewayfs.cache.live import Superseded
 from gatewayfs.errors import NoAttribute, NoSpace, NotSupported
 from gatewayfs.meta.schema import Directory, Inode
-from gatewayfs.s3.attributes import PosixAttributes, encode, metadata_size_bytes
+from gatewayfs.objectrecords import posix_attributes
+from gatewayfs.s3.attributes import encode, metadata_size_bytes
 from gatewayfs.s3.store import METADATA_BYTES_MAX
 from gatewayfs.s3.xattrs import XATTR_NAMESPACE, metadata_from_xattrs, xattrs_from_metadata
 from gatewayfs.vfs.share import Share
@@ -153,19 +154,6 @@ class Attributes:
                 )
             )
         share.notice(ino)
-
-
-def posix_attributes(inode: Inode) -> PosixAttributes:
-    """The attributes an object carries, out of a record."""
-    return PosixAttributes(
-        mode=inode.mode,
-        uid=inode.uid,
-        gid=inode.gid,
-        mtime_ns=inode.mtime_ns,
-        atime_ns=inode.atime_ns,
-        btime_ns=inode.btime_ns or None,
-        rdev=inode.rdev,
-    )
 
 
 def _says_nothing_new(inode: Inode, changes: Changes) -> bool:

@@ -14,7 +14,7 @@ FLOORS = (
     ("fuse", "control", "export"),
     ("vfs",),
     ("upload", "refresh", "events"),
-    ("cache", "locking"),
+    ("cache", "locking", "objectrecords"),
     ("meta", "s3"),
     ("runtime", "mountpoint"),
     ("conflict",),
