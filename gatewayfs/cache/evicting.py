@@ -16,8 +16,8 @@ just now, are spared; so is what is pinned.
 
 import logging
 import math
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
 import msgspec
@@ -94,14 +94,12 @@ class Evictor:
         reserve: Reserve,
     ) -> None:
         self.limits = limits
-        self._room, self._meta, self._packs, self._offload = room, meta, packs, offload
+        self._room, self._meta, self._packs, self._offload, self._reserve = room, meta, packs, offload, reserve
         self._acquire, self._release, self._live, self._free_bytes = acquire, release, live, free_bytes
-        self._reserve = reserve
         self._wanted_bytes = self._reserved_bytes = 0
         self._leaving_bytes = 0
         """Not in the books any more, and still on the disk."""
-        self._wake = trio.Event()
-        self._turn = trio.Event()
+        self._wake, self._turn = trio.Event(), trio.Event()
         self.evicted_bytes = self.evicted_count = 0
         self.stuck = False
         """Room is needed and nothing may go."""
@@ -124,9 +122,15 @@ class Evictor:
                 await self._offload.run(self._reserve.look)
                 await trio.sleep(LOOK_S)
 
-    def want(self) -> None:
-        """Somebody waits for room."""
+    @contextmanager
+    def wanted(self, length_bytes: int) -> Iterator[None]:
+        """Around a wait: evict until so many more bytes fit, even if no watermark is passed."""
+        self._wanted_bytes += length_bytes
         self._wake.set()
+        try:
+            yield
+        finally:
+            self._wanted_bytes -= length_bytes
 
     def poke(self) -> None:
         """Something was added: wake the task if it has work now. Cheap."""
@@ -164,18 +168,14 @@ class Evictor:
         """Wait until so many more bytes have room. Raises NoRoom when eviction cannot make any soon."""
         if length_bytes > self.limits.size_bytes:
             raise NoRoom("larger than the cache")
-        self._wanted_bytes += length_bytes
-        try:
-            with trio.move_on_after(ADMIT_S):
-                while self.lacks(length_bytes):
-                    turn = self._turn
-                    self._wake.set()
-                    await turn.wait()
-                    if self.stuck and self.lacks(length_bytes):
-                        raise NoRoom(self.obstacle(length_bytes))
+        with self.wanted(length_bytes), trio.move_on_after(ADMIT_S):
+            while self.lacks(length_bytes):
+                self._wake.set()
+                await self._turn.wait()
+                if self.stuck and self.lacks(length_bytes):
+                    break
+            else:
                 return
-        finally:
-            self._wanted_bytes -= length_bytes
         raise NoRoom(self.obstacle(length_bytes))
 
     async def relieve(self) -> None:

@@ -156,8 +156,9 @@ class Pressure:
         try:
             while obstacle := self._obstacle(length_bytes):
                 self._hurry()
-                self._evictor.want()
-                await trio.sleep(POLL_S)
+                # Near the top of a small cache no watermark is passed, and still the next write does not fit.
+                with self._evictor.wanted(length_bytes if self._evictor.lacks(length_bytes) else 0):
+                    await trio.sleep(POLL_S)
                 now_s = trio.current_time()
                 if (now := self._room.used_bytes + self._room.dirty_bytes) < least:
                     least, progress_s = now, now_s

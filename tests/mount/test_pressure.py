@@ -24,8 +24,6 @@ MIB = 1 << 20
 SIZES = {"large": 40 * MIB, "middle": 12 * MIB, "small": 200_000}
 """How long each file may get; the cache has 16 MiB."""
 
-RECOVERS_S_MAX = 60.0
-
 DISK_BYTES, FLOOR_BYTES = 128 * MIB, 16 * MIB
 
 
@@ -73,12 +71,7 @@ class Worker:
             data = self._data()[: len(self.expected) - offset]
             assert view[offset : offset + len(data)] == self.expected[offset : offset + len(data)]
             view[offset : offset + len(data)] = data
-            try:
-                view.flush()
-            except OSError as problem:
-                if problem.errno != errno.ENOSPC:
-                    raise
-                self._insist(offset, data)
+            view.flush()
             self.expected[offset : offset + len(data)] = data
 
     def reopen(self) -> None:
@@ -116,20 +109,6 @@ class Worker:
             end = offset + written
             self.expected.extend(bytes(max(0, end - len(self.expected))))
             self.expected[offset:end] = data[:written]
-
-    def _insist(self, offset: int, data: bytes) -> None:
-        """The gateway said ENOSPC (it is full of what uploads have not taken yet): soon it has room again."""
-        self.refused += 1
-        deadline_s = time.monotonic() + RECOVERS_S_MAX
-        while data:
-            try:
-                written = os.pwrite(self.fd, data, offset)
-            except OSError as problem:
-                if problem.errno != errno.ENOSPC or time.monotonic() > deadline_s:
-                    raise
-                time.sleep(0.2)
-            else:
-                offset, data = offset + written, data[written:]
 
     def _compare(self, offset: int, length: int) -> None:
         found = os.pread(self.fd, length, offset)

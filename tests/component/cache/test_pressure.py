@@ -115,3 +115,29 @@ async def test_many_writers_are_paced_together(box, autojump_clock):
     assert together == pytest.approx(trio.current_time() - started, rel=0.2)
     for content in contents:
         box.cache.release(content)
+
+
+@pytest.mark.parametrize("short_of", ["cache.size", "cache.min_free"])
+async def test_a_write_that_does_not_fit_below_the_watermark_has_clean_bytes_evicted(
+    tmp_path, autojump_clock, short_of
+):
+    floor = 1 << 20 if short_of == "cache.min_free" else 0
+    box = Box(tmp_path / "cache", limits=Limits(size_bytes=8 << 20, free_bytes_min=floor))
+    clean = int(7.5 * (1 << 20)) if short_of == "cache.size" else LIMIT
+    box.data = {2: os.urandom(clean)}
+    await box.write(2, box.data[2])
+    box.uploaded(2)
+    room = box.cache.room
+    if floor:
+        disk = room.used_bytes + int(1.2 * floor)
+        box.cache.evictor._free_bytes = lambda: disk - room.used_bytes
+    box.put(3, dirty_since_ns=1)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(box.cache.run)
+        with box.cache.using(box.meta.require(3)) as content:
+            await write(box, content, 0, os.urandom(768 << 10))
+            await content.persist()
+        nursery.cancel_scope.cancel()
+    assert box.cache.statistics().evicted_bytes > 0
+    assert await box.read(2) == box.data[2]
+    box.close()
