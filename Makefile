@@ -23,7 +23,7 @@ demo: setup  ## a bucket on a local S3 server, mounted: look around, Ctrl-C ends
 	@$(PY) scripts/demo.py
 
 test: setup  ## every test that needs no production S3 server
-	@scripts/nfs-tools.sh
+	@scripts/test-tools.sh
 	$(PYTEST) -n $(JOBS) --dist loadfile -m "not e2e" tests
 
 check: setup  ## before every commit: format, lint, types, tidy and unit tests, under a minute

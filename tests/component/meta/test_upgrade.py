@@ -25,7 +25,10 @@ ENVIRONMENTS = Path(__file__).parent / "environments"
 
 def unpacked(version: int, to: Path) -> Path:
     with tarfile.open(ENVIRONMENTS / f"schema-{version}.tar.xz") as archive:
-        archive.extractall(to, filter="data")
+        # Debian 12's Python 3.11.2 is older than the filter, and the archive is our own.
+        if hasattr(tarfile, "data_filter"):
+            archive.extraction_filter = tarfile.data_filter
+        archive.extractall(to)
     return to / f"schema-{version}"
 
 

@@ -1,19 +1,20 @@
 #!/usr/bin/env bash
-# What tests/nfs needs: nfs-ganesha, rpcbind and libnfs, from Debian's archive. Nothing happens when they are there.
+# Other people's programs that some tests run, from Debian's archive: nfs-ganesha, rpcbind and libnfs (tests/nfs) and
+# systemd-analyze (tests/tidy/test_units.py). Nothing happens when they are there.
 #
 # The packages' services are not started (a policy for the time of the installation): the tests run their own servers in
 # network namespaces, and a developer's machine must not begin to serve NFS because somebody ran `make test`. Where the
 # packages cannot be had the tests are skipped, which the last lines of the run say; so this never fails.
 set -euo pipefail
 
-packages=(nfs-ganesha nfs-ganesha-vfs rpcbind libnfs-utils iproute2 util-linux)
+packages=(nfs-ganesha nfs-ganesha-vfs rpcbind libnfs-utils iproute2 util-linux systemd)
 policy=/usr/sbin/policy-rc.d
 
-say() { printf 'nfs-tools: %s\n' "$*" >&2; }
+say() { printf 'test-tools: %s\n' "$*" >&2; }
 
 there() {
     PATH=$PATH:/usr/sbin:/sbin
-    for program in ganesha.nfsd rpcbind rpcinfo nfs-cp ip unshare; do
+    for program in ganesha.nfsd rpcbind rpcinfo nfs-cp ip unshare systemd-analyze; do
         command -v "$program" >/dev/null 2>&1 || return 1
     done
     compgen -G '/usr/lib/*/ganesha/libfsalvfs.so' >/dev/null
@@ -21,7 +22,7 @@ there() {
 
 if there; then exit 0; fi
 if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null 2>&1; then
-    say "not installed, so tests/nfs will be skipped; as root on Debian: apt-get install ${packages[*]}"
+    say "not installed, so the tests that use them will be skipped; as root on Debian: apt-get install ${packages[*]}"
     exit 0
 fi
 say "installing ${packages[*]}"
@@ -40,4 +41,4 @@ for attempt in 1 2; do
     fi
 done
 tail -5 "$log" >&2
-say "could not install them, so tests/nfs will be skipped; the whole output: $log"
+say "could not install them, so the tests that use them will be skipped; the whole output: $log"
