@@ -22,6 +22,7 @@ VERBS = {
     "queue": "what waits for upload and why; hold it back, let it go, try again",
     "notify-when-uploaded": "have an event sent when everything written until now is in the bucket",
     "refresh-cache": "look again what is in the bucket, where others changed it",
+    "look-again": "look at single objects that others changed",
     "export": "the share over NFS: nfs-ganesha's configuration, its supervision, mount commands",
     "throttle": "bandwidth limits and their weekly schedule",
     "warm": "fetch files into the cache before they are needed",

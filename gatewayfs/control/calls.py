@@ -11,6 +11,7 @@ STATUS = "status"
 STATISTICS = "statistics"
 DRAIN = "drain"
 REFRESH = "refresh"
+LOOK = "look-again"
 CHECK = "check"
 NOTIFY = "notify-when-uploaded"
 THROTTLE = "throttle"
@@ -97,6 +98,30 @@ class RefreshArguments(TypedDict, total=False):
     folders: list[str]
     """"" is the root of the mount."""
     recursive: bool
+
+
+class LookArguments(TypedDict, total=False):
+    """Objects that are said to have changed."""
+
+    paths: list[str]
+    messages: list[str]
+    """Notifications, each as it came (``refresh.notices``)."""
+
+
+class LookResult(TypedDict, total=False):
+    looked: int
+    """How many keys the bucket was asked for; what it answered is shown."""
+    unaffected: int
+    """Keys that nothing here depends on, or that the upload of a local change will see to."""
+    waiting: int
+    """Keys of which a change made here is on its way, after ten seconds still."""
+    ignored: int
+    """Parts of messages that concern other buckets or prefixes, or change nothing that is shown."""
+    bad: int
+    """Messages in no known form."""
+    failed: int
+    failures: list[str]
+    """Of those the first twenty, with reasons."""
 
 
 class CheckResult(TypedDict, total=False):

@@ -17,6 +17,7 @@ from gatewayfs.control.server import Handler
 from gatewayfs.control.server import Progress as Tell
 from gatewayfs.daemon.build import Parts
 from gatewayfs.daemon.eventing import Notifying
+from gatewayfs.daemon.lookingagain import LookingAgain
 from gatewayfs.daemon.problems import Facts, Problem, problems
 from gatewayfs.daemon.queueing import Queueing
 from gatewayfs.errors import UserError
@@ -49,6 +50,8 @@ class Service:
         self._queueing = Queueing(
             parts.uploader.operator, parts.filesystem.names, parts.meta, parts.filesystem.files.persist_all
         )
+        share = parts.config.share
+        self._looking_again = LookingAgain(parts.refresh.look_again, share.bucket, share.prefix)
         self._started_ns = parts.clock.time_ns()
 
     def handlers(self) -> Mapping[str, Handler]:
@@ -59,6 +62,7 @@ class Service:
             calls.STATISTICS: self.statistics,
             calls.DRAIN: self.drain,
             calls.REFRESH: self.refresh,
+            calls.LOOK: self._looking_again.handle,
             calls.CHECK: self.check,
             calls.NOTIFY: Notifying(parts.events, parts.meta, parts.filesystem.files.persist_all).handle,
             calls.STOP: self.stop,

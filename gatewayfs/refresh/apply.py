@@ -26,7 +26,7 @@ from gatewayfs.refresh.settings import Oddities
 from gatewayfs.runtime.clock import Clock
 from gatewayfs.runtime.kernel import Kernel
 from gatewayfs.s3.attributes import ShareDefaults
-from gatewayfs.s3.store import ListedObject
+from gatewayfs.s3.store import ListedObject, ObjectInfo
 
 
 class CachedBytes(Protocol):
@@ -113,6 +113,17 @@ class Applier:
                 self._object(tx, news, walk, view, name, row, moving)
             if walk.tally.added != before:
                 self.names_changed(tx, news, walk)
+
+    def found(self, walk: ListingPass, name: bytes, info: ObjectInfo, mark: int) -> None:
+        """Apply one object that a HEAD found: it has told everything, so there is no second one for its attributes."""
+        row = ListedObject(info.key, info.etag, info.size, info.last_modified_ns, info.storage_class)
+        self.objects(walk, [(name, row)], mark)
+        with self.change() as (tx, _):
+            inode = tx.lookup(walk.ino, name)
+            if inode is None or inode.remote is None or inode.attributes_known:
+                return
+            if (inode.remote.key, inode.remote.etag) == (info.key, info.etag):
+                tx.put(records.with_attributes(inode, info, self.defaults))
 
     def _object(
         self, tx: Transaction, news: News, walk: ListingPass, view: View, name: bytes, row: ListedObject, moving: bool

@@ -40,6 +40,17 @@ def found(applier: Applier, walk: ListingPass, row: ListedObject, mark: int) -> 
         news.stale(walk.ino, attributes_only=True)
 
 
+def lost(applier: Applier, walk: ListingPass) -> None:
+    """The directory has no marker object, perhaps any more: it exists because keys below it do."""
+    with applier.change() as (tx, news):
+        inode = applier.directory(tx, walk)
+        if inode.remote is None or inode.dirty_since_ns or applier.own.changed(walk.source, walk.mark):
+            return
+        tx.put(records.without_marker(inode))
+        walk.tally.changed += walk.renewing
+        news.stale(walk.ino, attributes_only=True)
+
+
 def finish(applier: Applier, walk: ListingPass) -> None:
     """Every page was applied and swept: the directory is complete, and has no marker unless one was shown."""
     with applier.change() as (tx, news):

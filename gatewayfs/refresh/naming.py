@@ -10,14 +10,13 @@ import logging
 import trio
 
 from gatewayfs.errors import GatewayError, ObjectNotFound, Unavailable
-from gatewayfs.refresh import records
 from gatewayfs.refresh.apply import Applier, SourceMoved
 from gatewayfs.refresh.diff import child_key
 from gatewayfs.refresh.listing import Lister, Walk
 from gatewayfs.refresh.listingpass import ListingPass
 from gatewayfs.refresh.settings import RefreshSettings
 from gatewayfs.refresh.waiting import Requests, Shared
-from gatewayfs.s3.store import ListedObject, ListPage, ObjectInfo, ObjectStore
+from gatewayfs.s3.store import ListPage, ObjectInfo, ObjectStore
 from gatewayfs.types import ObjectKey
 
 log = logging.getLogger(__name__)
@@ -102,7 +101,7 @@ class Names:
                 if page.objects:
                     await self._apply_directory(asked, current, name, key + "/", mark)
                 elif info is not None:
-                    self._apply_file(current, name, info, mark)
+                    self._applier.found(current, name, info, mark)
             except SourceMoved:
                 return False
             return True
@@ -142,14 +141,3 @@ class Names:
         doubtful = self._applier.prefixes(current, [(name, prefix)], mark)
         if doubtful:
             await self._lister.verify(current, doubtful, asked)
-
-    def _apply_file(self, current: ListingPass, name: bytes, info: ObjectInfo, mark: int) -> None:
-        row = ListedObject(info.key, info.etag, info.size, info.last_modified_ns, info.storage_class)
-        self._applier.objects(current, [(name, row)], mark)
-        with self._applier.change() as (tx, _):
-            inode = tx.lookup(current.ino, name)
-            # The HEAD has told everything: no second one for a file found this way.
-            if inode is None or inode.remote is None or inode.attributes_known:
-                return
-            if (inode.remote.key, inode.remote.etag) == (info.key, info.etag):
-                tx.put(records.with_attributes(inode, info, self._applier.defaults))

@@ -12,6 +12,8 @@ answer of the bucket is applied to the records as they are at that moment, never
     listing.py     directories, naming.py single names
     headpool.py    attributes (ahead.py: those wanted next; answers.py: what is made of them), targets.py symlinks
     renewal.py     refresh-cache
+    looking.py     single keys that are said to have changed (places.py: which of them matter; echoes.py: our own)
+    notices.py     who says so, in which form      [pure]
 """
 
 from collections.abc import Callable, Sequence
@@ -22,6 +24,7 @@ from gatewayfs.meta.env import MetaStore
 from gatewayfs.refresh.apply import Applier, CachedBytes
 from gatewayfs.refresh.headpool import HeadPool
 from gatewayfs.refresh.listing import Lister
+from gatewayfs.refresh.looking import Looking
 from gatewayfs.refresh.motion import Motion
 from gatewayfs.refresh.naming import Names
 from gatewayfs.refresh.own import OwnRequests
@@ -74,8 +77,18 @@ class Refresh:
         self.expect_attributes = self._heads.expect_attributes
         self.cancel_prefetch = self._heads.cancel_prefetch
         self.read_target = Targets(self._applier, self._heads, store, self._requests, settings).read_target
-        self.note_own = self._motion.own.note
+        self._looking = Looking(self._applier, self._lister, store, self._requests)
+        self.look_again = self._looking.look_again
         self.note_moved = self._motion.claims.note
+
+    def note_own(self, key: str) -> None:
+        """A request of the uploader's changed ``key``, or may have."""
+        self._motion.own.note(key)
+        self._looking.echoes.wrote(key)
+
+    def expect_notices(self) -> None:
+        """From now on notices of changes in the bucket come to ``look_again``, those of our own writes among them."""
+        self._looking.echoes.expected = True
 
     def share_attributes(self, elsewhere: Callable[[int, list[int]], list[int]]) -> None:
         """Offer each directory's files whose attributes are wanted ahead to ``elsewhere(directory, files)``.

@@ -31,7 +31,7 @@ async def sweep(applier: Applier, walk: ListingPass) -> None:
         after = batch[-1]
         missing = [ino for ino in batch if not walk.has_seen(ino)]
         for tree, prefix in _sweep_slice(applier, walk, missing) if missing else ():
-            await _remove_tree(applier, walk, tree, prefix)
+            await remove_tree(applier, walk, tree, prefix)
         await trio.lowlevel.checkpoint()
     for name, row in walk.shadows.items():
         if applier.meta.lookup(walk.ino, name) is None:
@@ -69,8 +69,12 @@ def _remove_leaf(applier: Applier, tx: Transaction, news: News, walk: ListingPas
         walk.tally.removed += 1
 
 
-async def _remove_tree(applier: Applier, walk: ListingPass, root: int, prefix: str) -> None:
-    """Remove everything at and below ``root`` that came from ``prefix``, children before parents."""
+async def remove_tree(applier: Applier, walk: ListingPass, root: int, prefix: str) -> None:
+    """Remove everything at and below ``root`` that came from ``prefix``, children before parents.
+
+    Args:
+        walk: counts what goes; its directory is the parent of ``root``.
+    """
     stack = [(root, 0)]
     while stack:
         ino, after = stack.pop()

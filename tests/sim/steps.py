@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import trio
 
 from gatewayfs.errors import EntryExists, IsADirectory, StoreBusy, StoreUnreachable
+from gatewayfs.refresh.looking import Outcome
+from gatewayfs.refresh.notices import Notice
 from gatewayfs.s3.attributes import PosixAttributes, encode
 from gatewayfs.s3.xattrs import xattrs_from_metadata
 from gatewayfs.types import ROOT_INO
@@ -443,12 +445,13 @@ class Trouble:
 
 @dataclass(frozen=True)
 class ForeignPut:
-    """Somebody else writes an object, with or without our metadata, and the cache is refreshed."""
+    """Somebody else writes an object, with or without our metadata, and the cache is refreshed, or told of it."""
 
     directory: int
     name: bytes
     length: int
     mode: int | None = None
+    told: bool = False
 
     async def do(self, run: Run) -> None:
         parent = await run.directory(self.directory)
@@ -471,7 +474,7 @@ class ForeignPut:
         if there is None:
             run.changed_by_others(parent)
         run.world.bucket.foreign_put(key, data, metadata)
-        await run.world.refresh.refresh(["/"], recursive=True)
+        await notice(run, key, told=self.told)
         if there is None:
             there = Node(FILE, 0, 0, 0, ino=(await run.world.entries(parent.ino))[self.name].ino)
             parent.children[self.name] = there
@@ -487,9 +490,10 @@ class ForeignPut:
 
 @dataclass(frozen=True)
 class ForeignDelete:
-    """Somebody else deletes a file's object, and the cache is refreshed."""
+    """Somebody else deletes a file's object, and the cache is refreshed, or told of it."""
 
     file: int
+    told: bool = False
 
     async def do(self, run: Run) -> None:
         chosen = await run.node(self.file, FILE)
@@ -499,9 +503,18 @@ class ForeignDelete:
         await run.world.drain()
         path = next(path for path, found, _ in run.tree.walk() if found is node)
         run.changed_by_others(parent)
-        run.world.bucket.foreign_delete(run.world.prefix + path.decode())
-        await run.world.refresh.refresh(["/"], recursive=True)
+        key = run.world.prefix + path.decode()
+        run.world.bucket.foreign_delete(key)
+        await notice(run, key, told=self.told)
         del parent.children[name]
+
+
+async def notice(run: Run, key: str, *, told: bool) -> None:
+    """What others did at ``key`` is found out, by one look there or by looking everywhere."""
+    if told:
+        assert await run.world.refresh.look_again(Notice(key)) in (Outcome.LOOKED, Outcome.NOTHING)
+    else:
+        await run.world.refresh.refresh(["/"], recursive=True)
 
 
 @dataclass(frozen=True)

@@ -69,8 +69,8 @@ around = st.one_of(
     st.builds(steps.Evict, numbers, st.booleans()),
     st.builds(steps.Disconnect),
     st.builds(steps.Trouble, operations, st.booleans(), st.integers(0, 3)),
-    st.builds(steps.ForeignPut, numbers, names, lengths, st.sampled_from([None, 0o600, 0o640])),
-    st.builds(steps.ForeignDelete, numbers),
+    st.builds(steps.ForeignPut, numbers, names, lengths, st.sampled_from([None, 0o600, 0o640]), st.booleans()),
+    st.builds(steps.ForeignDelete, numbers, st.booleans()),
     st.builds(steps.Refresh, numbers, st.booleans()),
 )
 
