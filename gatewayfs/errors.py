@@ -122,6 +122,10 @@ class Interrupted(FsError):
     """The caller gave up (EINTR)."""
 
 
+class TryAgain(FsError):
+    """Too many wait for the same already (EAGAIN)."""
+
+
 # --------------------------------------------------------------------------- the object store
 
 

@@ -155,6 +155,11 @@ class UploadOptions(Section):
         "bucket-wins", description="Who keeps the name when both sides changed a file."
     )
     # What the Linux NFS client and nfs-ganesha make of a file that is removed while it is open: never meant to last.
+    fsync: Annotated[Literal["disk", "bucket"], Kind("choice", str)] = Field(
+        "disk", description="Where what was written is when fsync (and NFS COMMIT) returns."
+    )
+    # Below the three minutes after which Linux's NFS client gives a connection up and sends everything again.
+    fsync_timeout_s: Duration = Field(120.0, ge=1, le=3600, description="How long such an fsync waits for the bucket.")
     exclude: Patterns = Field((".nfs*",), description="Names that never leave the site.")
     guess_mime_type: Flag = Field(True, description="Set the content type of new objects by file name.")
 

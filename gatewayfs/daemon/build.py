@@ -4,7 +4,7 @@ Only here is known which class stands behind which protocol. What lower parts ne
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,10 +48,11 @@ from gatewayfs.s3.metered import MeteredStore
 from gatewayfs.s3.refusals import RefusalStore
 from gatewayfs.s3.retrying import RetryingStore
 from gatewayfs.s3.yielding import YieldingStore
+from gatewayfs.upload.fsyncing import BucketFsync
 from gatewayfs.upload.settings import UploadHooks
 from gatewayfs.upload.uploader import Uploader
 from gatewayfs.vfs.filesystem import Filesystem
-from gatewayfs.vfs.share import Share
+from gatewayfs.vfs.share import Share, on_disk
 
 log = logging.getLogger(__name__)
 
@@ -181,8 +182,15 @@ def _filesystem(
             notice_doomed=uploader.notice_doomed,
             identity=identity(config.identity),
             archived=late.archived,
+            fsynced=_fsynced(config, uploader, clock),
         )
     )
+
+
+def _fsynced(config: ShareConfig, uploader: Uploader, clock: Clock) -> Callable[[int], Awaitable[None]]:
+    if config.upload.fsync == "disk":
+        return on_disk
+    return BucketFsync(uploader.drains, clock, config.upload.fsync_timeout_s).wait
 
 
 def _cache(

@@ -40,6 +40,7 @@ from gatewayfs.runtime import device, systemd
 from gatewayfs.runtime.clock import SystemClock
 from gatewayfs.runtime.offload import Offload
 from gatewayfs.s3.client import HttpObjectStore
+from gatewayfs.upload.fsyncing import WAITING_MAX
 
 log = logging.getLogger(__name__)
 
@@ -156,7 +157,7 @@ async def _serve(parts: Parts, background: Background, mountpoint: Path, ready: 
         nursery.start_soon(parts.cache.tidy_up, parts.meta.inodes_after)
         await nursery.start(ControlServer(Path(entry.socket), service.handlers()).serve)
         await nursery.start(parts.pinning.run)
-        nursery.start_soon(_session, stop)
+        nursery.start_soon(_session, stop, WAITING_MAX if parts.config.upload.fsync == "bucket" else 0)
         await nursery.start(parts.uploader.run)
         note_start(parts.meta, parts.telling.health)
         nursery.start_soon(parts.telling.health.run, lambda: found_problems(parts))
@@ -183,10 +184,10 @@ def _heartbeat(parts: Parts, mountpoint: Path) -> Heartbeat:
     return Heartbeat(mountpoint, Offload(1), systemd.watchdog_s(), status, systemd.notify)
 
 
-async def _session(stop: trio.Event) -> None:
+async def _session(stop: trio.Event, waiting_max: int) -> None:
     """Serve the kernel; an unmount from outside ends the daemon."""
     try:
-        await session.serve()
+        await session.serve(waiting_max)
     finally:
         stop.set()
 

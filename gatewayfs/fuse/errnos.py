@@ -28,6 +28,7 @@ _TABLE: dict[type[BaseException], int] = {
     errors.BadHandle: errno.EBADF,
     errors.Unavailable: errno.EIO,
     errors.Interrupted: errno.EINTR,
+    errors.TryAgain: errno.EAGAIN,
     errors.CacheDiskFull: errno.ENOSPC,
     errors.CacheDiskFailed: errno.EIO,
     errors.CorruptRecord: errno.EIO,

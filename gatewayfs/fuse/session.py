@@ -11,6 +11,9 @@ from gatewayfs.fuse.operations import Operations
 
 log = logging.getLogger(__name__)
 
+REQUESTS_MAX = 99
+"""Requests served at a time: pyfuse3's default, which what may wait is measured against (``cache/fetch.py``)."""
+
 
 def mount(operations: Operations, mountpoint: Path, source: str, options: Iterable[str]) -> None:
     """Mount; requests wait in the kernel until ``serve``.
@@ -32,9 +35,13 @@ def mount(operations: Operations, mountpoint: Path, source: str, options: Iterab
         ) from problem
 
 
-async def serve() -> None:
-    """Answer requests until the file system is unmounted or ``stop`` is called."""
-    await pyfuse3.main()
+async def serve(waiting_max: int = 0) -> None:
+    """Answer requests until the file system is unmounted or ``stop`` is called.
+
+    Args:
+        waiting_max: calls that may wait for long (fsync, for the bucket) beside ``REQUESTS_MAX`` others.
+    """
+    await pyfuse3.main(max_tasks=REQUESTS_MAX + waiting_max)
 
 
 def stop() -> None:

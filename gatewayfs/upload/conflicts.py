@@ -25,6 +25,8 @@ from gatewayfs.upload.plan import attributes_differ, content_differs
 
 log = logging.getLogger(__name__)
 
+FRAGMENT = "the object was replaced before all of it was here; the rest is zeros"
+
 STALE = -1
 """A meta revision no record has: the object's metadata must be written again."""
 
@@ -36,7 +38,8 @@ async def base_changed(ctx: Context, ino: int, base: Remote, info: ObjectInfo | 
     if verdict is Verdict.FRAGMENT:
         # Only the bytes written here still exist; the others were replaced in the bucket and can never be read again.
         await ctx.cache.fill_absent(ino)
-        _report(ctx, "fragment", base.key, "the object was replaced before all of it was here; the rest is zeros")
+        _report(ctx, "fragment", base.key, FRAGMENT)
+        ctx.lost(ino, f"{base.key}: {FRAGMENT}")
         inode = ctx.meta.require(ino)
         verdict = _judged(ctx, inode, base, info)
     if inode.remote != base:
@@ -77,6 +80,7 @@ def _deleted_by_others(ctx: Context, inode: Inode, base: Remote, verdict: Verdic
         ctx.hooks.news.conflicted(tx, base.key, verdict.word, kept_by="bucket" if vanished else "gateway")
     if vanished:
         ctx.hooks.kernel.invalidate_entry(inode.parent, inode.name, deleted=inode.ino)
+        ctx.lost(inode.ino, f"{base.key} was deleted in the bucket by others, and no copy of it is here")
         log.warning("%s was deleted in the bucket and no copy of it is here", base.key)
 
 
@@ -104,6 +108,8 @@ def _changed_by_others(ctx: Context, inode: Inode, key: str, info: ObjectInfo, v
         else:
             keep = verdict is Verdict.KEEP_OUR_ATTRIBUTES
             tx.put(_follow(ctx, tx, inode, info, {} if keep else theirs, now_ns))
+    if verdict is Verdict.TAKE_THEIRS:
+        ctx.lost(inode.ino, f"{key} was changed in the bucket by others: {verdict.value}")
     ctx.hooks.kernel.invalidate_inode(inode.ino, False)
     ctx.hooks.kernel.invalidate_entry(inode.parent, inode.name)
 
@@ -183,6 +189,7 @@ def _move_ours(ctx: Context, ino: int, key: str, info: ObjectInfo) -> None:
     ctx.hooks.kernel.invalidate_entry(inode.parent, name)
     log.warning("conflict at %s: the bucket's version keeps the name, ours is now %r", key, name)
     _report(ctx, "conflict", key, "bucket-wins", other=sibling(key, name))
+    ctx.lost(ino, f"{key} was changed by others, whose version keeps the name; ours is now {sibling(key, name)}")
     ctx.notice(ino)
 
 

@@ -157,6 +157,8 @@ class Context:
         moved: an inode's object changed: whoever waits for it must look again.
         unblock: an entry that waits for another one must look again now.
         doing: tells ``status`` what a target's worker is about.
+        lost: what was written to this inode goes on under another name, or not at all, because of what others wrote;
+            the text says which.
     """
 
     meta: MetaStore
@@ -176,6 +178,7 @@ class Context:
     moved: Callable[[Target], None]
     unblock: Callable[[Target], None]
     doing: Callable[[Target, str], None]
+    lost: Callable[[int, str], None]
     renames: Renames = field(default_factory=Renames)
     destinations: Destinations = field(init=False)
 

@@ -4,13 +4,17 @@ A drain notes the revisions of everything in the queue when it is called, and en
 has arrived, so a busy writer cannot keep it waiting for ever. Work that comes out of that work (the children of a
 renamed directory, the deletion of old keys) joins it. What is parked or held ends it too, and is reported; unless it is
 *patient*: then it skips no settle time, and waits for what is parked or held as well.
+
+A drain may be about a part of the queue only (``belongs``): an fsync that waits for the bucket is one.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import trio
 
 from gatewayfs.meta.env import MetaStore
+from gatewayfs.meta.schema import Inode
 from gatewayfs.upload import records
 from gatewayfs.upload.entries import Aside, Entry, Target
 from gatewayfs.upload.status import DrainReport, ParkedEntry
@@ -50,12 +54,40 @@ def reached(meta: MetaStore, target: Target, goal: Goal) -> bool:
     return newer and inode.remote.key == records.wanted_key(meta, inode)
 
 
+def everything(target: Target) -> bool:
+    """A drain of the whole queue."""
+    return True
+
+
+def entries_of(meta: MetaStore, directory: Inode) -> Callable[[Target], bool]:
+    """What belongs to a drain of one directory: its own attributes, every entry it has, and every one that left it."""
+    ino, prefix = directory.ino, records.wanted_key(meta, directory)
+
+    def belongs(target: Target) -> bool:
+        if isinstance(target, str):
+            return _above(target) == prefix
+        inode = meta.inode(target)
+        if inode is None or target == ino:
+            return inode is not None
+        return inode.parent == ino or (inode.remote is not None and _above(inode.remote.key) == prefix)
+
+    return belongs
+
+
+def _above(key: str) -> str:
+    """``a/b`` and ``a/b/`` -> ``a/``."""
+    return key[: key.rstrip("/").rfind("/") + 1]
+
+
 @dataclass(slots=True, eq=False)
 class Drain:
     """One call of ``Uploader.drain``."""
 
     meta: MetaStore
     patient: bool = False
+    belongs: Callable[[Target], bool] = everything
+    urgent: bool = False
+    """A program waits for it: it goes before what is older."""
     goals: dict[Target, Goal] = field(default_factory=dict)
     settled: int = 0
     left: list[ParkedEntry] = field(default_factory=list)
@@ -66,17 +98,27 @@ class Drain:
 
     def add(self, target: Target) -> bool:
         """``target`` belongs to what must arrive; False when nothing is to be done for it."""
-        if not waiting(self.meta, target):
+        if not self.belongs(target) or not waiting(self.meta, target):
             return False
         self.goals[target] = goal_of(self.meta, target)
         return True
 
-    def looked_at(self, target: Target) -> None:
-        """A worker is done with ``target`` for now: has it arrived?"""
+    def looked_at(self, target: Target) -> bool:
+        """A worker is done with ``target`` for now: has it arrived? False when it is still waited for, at once."""
         goal = self.goals.get(target)
-        if goal is not None and reached(self.meta, target, goal):
-            del self.goals[target]
-            self.settled += 1
+        if goal is None:
+            return True
+        if not reached(self.meta, target, goal):
+            return self.patient
+        del self.goals[target]
+        self.settled += 1
+        self.check()
+        return True
+
+    def lost(self, why: ParkedEntry) -> None:
+        """What was written to a file lost its name to what others wrote. Whoever waits for just that is told."""
+        if self.urgent and self.goals.pop(why.target, None) is not None:
+            self.left.append(why)
             self.check()
 
     def gave_up(self, parked: ParkedEntry) -> None:
@@ -94,7 +136,7 @@ class Drain:
         if self.patient and why is Aside.HELD:
             return
         known = self.goals.pop(target, None) is not None
-        if why is Aside.HELD and (known or self.gathering):
+        if why is Aside.HELD and (known or (self.gathering and self.belongs(target))):
             self.held.add(target)
         self.check()
 

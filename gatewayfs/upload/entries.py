@@ -1,7 +1,7 @@
 """Entries of the queue and the states they go through.        [pure]
 
 WAITING   in the due heap: settling, backing off, parked until tomorrow
-READY     due; in the heap of its lane, oldest first
+READY     due; in a heap of its lane, oldest first: that of urgent ones, or that of all others
 TAKEN     a worker has it
 BLOCKED   until a key is free or another inode has been looked at
 ASIDE     held, or excluded from upload (``staying.py``): until that changes, or at news
@@ -63,6 +63,8 @@ class Entry:
     state: State = State.WAITING
     forced: bool = False
     """Skips settle times: a drain, or somebody waits for it."""
+    urgent: bool = False
+    """A program waits for it, in fsync: it goes before what is older. Until it has arrived."""
     again: bool = False
     """News arrived while a worker had it."""
     lane: Lane = Lane.SMALL
@@ -76,6 +78,8 @@ class Entry:
     ticket: int = 0
     ready_ticket: int = 0
     taken_s: float = 0.0
+    taken_urgent: bool = False
+    """It was urgent when a worker took it."""
     unanswered_s: float = 0.0
     """When a request for it last found no store; 0: the store answered since."""
     doing: str = ""

@@ -19,22 +19,15 @@ Moving a due time later costs nothing: the heap keeps the earlier time and the e
 import heapq
 import itertools
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 
 from gatewayfs.upload.entries import Aside, Entry, Lane, State, Target
+from gatewayfs.upload.lanequeue import LaneQueue
 
 BLOCKED_CHECK_S = 300.0
 """A blocked entry looks again after this even if nobody called it: an oversight may cost minutes, never an upload."""
 
 ADVANCE_MAX = 1000
 """Entries made ready at a time, some milliseconds: after a restart a million may be due at once."""
-
-
-@dataclass(slots=True)
-class _Queue:
-    workers: int
-    busy: int = 0
-    ready: list[tuple[float, int, Entry]] = field(default_factory=list)
 
 
 class Schedule:
@@ -70,7 +63,7 @@ class Schedule:
         self.aside_bytes = dict.fromkeys(Aside, 0)
         self._entries: dict[Target, Entry] = {}
         self._due: list[tuple[float, int, Entry]] = []
-        self._lanes = {lane: _Queue(workers[lane]) for lane in Lane}
+        self._lanes = {lane: LaneQueue(workers[lane]) for lane in Lane}
         self._blocked: dict[Target, set[Target]] = {}
         self._tickets = itertools.count(1)
         self.overlooked = 0
@@ -100,7 +93,7 @@ class Schedule:
     @property
     def ready_count(self) -> int:
         """Entries that wait for nothing but a worker; a few that left their place since may be among them."""
-        return sum(len(queue.ready) for queue in self._lanes.values())
+        return sum(len(queue.ready) + len(queue.urgent) for queue in self._lanes.values())
 
     # ------------------------------------------------------------------ news
 
@@ -158,23 +151,25 @@ class Schedule:
         heard, entry.again = entry.again, entry.again and not forget
         return heard
 
-    def hurry(self, target: Target, now_s: float) -> None:
-        """Look at ``target`` without settling; back-off and parking stay."""
+    def hurry(self, target: Target, now_s: float, *, urgent: bool = False) -> None:
+        """Look at ``target`` without settling, ``urgent``: before others; back-off and parking stay."""
         entry = self._entries.get(target)
         if entry is None:
             entry = self.notice(target, now_s)
         if entry.state is State.ASIDE:
             return
-        entry.forced = True
+        entry.forced, entry.urgent = True, entry.urgent or urgent
         if entry.state is State.WAITING:
             self._push(entry, max(now_s, self.due_s(entry)))
+        elif entry.state is State.READY and urgent:
+            self._make_ready(entry)
 
-    def retry(self, target: Target, now_s: float) -> None:
+    def retry(self, target: Target, now_s: float, *, urgent: bool = False) -> None:
         """Forget back-off and parking of ``target``; look at it now."""
         entry = self._entries.get(target)
         if entry is not None:
             entry.not_before_s, entry.pause_s, entry.parked, entry.attempts = 0.0, 0.0, False, 0
-            self.hurry(target, now_s)
+            self.hurry(target, now_s, urgent=urgent)
 
     # ------------------------------------------------------------------ time
 
@@ -204,15 +199,13 @@ class Schedule:
     def take(self, now_s: float) -> Entry | None:
         """The oldest ready entry of a lane with a free worker, now taken; None when there is none."""
         for queue in self._lanes.values():
-            while queue.ready and queue.busy < queue.workers:
-                _, ticket, entry = heapq.heappop(queue.ready)
-                if entry.state is not State.READY or entry.ready_ticket != ticket:
-                    continue
+            while (entry := queue.pop()) is not None:
                 if (why := self._stays(entry.target)) is not None:
                     self._put_aside(entry, why)
                     continue
                 entry.state, entry.again, entry.taken_s = State.TAKEN, False, now_s
-                queue.busy += 1
+                entry.taken_urgent = entry.urgent
+                queue.taken(entry, +1)
                 return entry
         return None
 
@@ -225,7 +218,7 @@ class Schedule:
         if entry.again:
             # What arrived was another change: this one begins now, and nobody has asked to hurry it.
             entry.age_s = entry.first_s = now_s
-            entry.forced = False
+            entry.forced = entry.urgent = False
             self._wait(entry, 0.0)
         else:
             del self._entries[entry.target]
@@ -251,7 +244,7 @@ class Schedule:
         """Waiting will not help: put it aside. Fresh news brings it back."""
         self._give_back(entry)
         entry.attempts += 1
-        entry.error, entry.forced = error, False
+        entry.error, entry.forced, entry.urgent = error, False, False
         entry.parked = not entry.again
         self._wait(entry, now_s + (delay_s if entry.parked else 0.0))
         self.wake(entry.target)
@@ -311,7 +304,8 @@ class Schedule:
 
     def _put_aside(self, entry: Entry, why: Aside) -> None:
         entry.state, entry.aside, entry.aside_bytes = State.ASIDE, why, self._size_of(entry.target)
-        entry.blocked_on, entry.heap_s, entry.forced, entry.parked = None, float("inf"), False, False
+        entry.blocked_on, entry.heap_s, entry.parked = None, float("inf"), False
+        entry.forced = entry.urgent = False
         self.aside_count[why] += 1
         self.aside_bytes[why] += entry.aside_bytes
         # Who waits for it must look again; not at once, because it may be a long chain of those that stay.
@@ -338,11 +332,11 @@ class Schedule:
             return
         entry.state, entry.lane, entry.heap_s = State.READY, self._lane_of(entry.target), float("inf")
         entry.ready_ticket = next(self._tickets)
-        heapq.heappush(self._lanes[entry.lane].ready, (entry.age_s, entry.ready_ticket, entry))
+        self._lanes[entry.lane].add(entry)
 
     def _give_back(self, entry: Entry) -> None:
         assert entry.state is State.TAKEN, f"{entry} is in nobody's hands"
-        self._lanes[entry.lane].busy -= 1
+        self._lanes[entry.lane].taken(entry, -1)
         entry.state, entry.doing = State.WAITING, ""
 
     def _wait(self, entry: Entry, not_before_s: float) -> None:

@@ -24,8 +24,8 @@ from gatewayfs.s3.store import COPY_BYTES_MAX, DELETIONS_MAX, Capabilities, Obje
 from gatewayfs.upload.context import ByteBudget, Context, KeyLocks
 from gatewayfs.upload.deleting import batched
 from gatewayfs.upload.deletions import Deletions
-from gatewayfs.upload.draining import Drain
-from gatewayfs.upload.entries import Aside, Entry, Lane, Target
+from gatewayfs.upload.drains import Drains
+from gatewayfs.upload.entries import Lane, Target
 from gatewayfs.upload.operator import Operator
 from gatewayfs.upload.plan import content_differs
 from gatewayfs.upload.reconcile import Reconciler
@@ -83,7 +83,7 @@ class Uploader:
             is_open=lambda target: isinstance(target, int) and cache.writer_count(target) > 0,
             stays=staying.why,
             size_of=lambda target: size_of(meta, target),
-            on_aside=self._aside,
+            on_aside=lambda target, why: self.drains.aside(target, why),
         )
         self._gate = gate
         gate.opened = lambda: self._wake.set()
@@ -92,8 +92,7 @@ class Uploader:
         self.rate_bytes_per_s = lambda: self._counters.rate(clock.monotonic())
         self.working: Callable[[], bool] = lambda: self._schedule.taken_count > 0
         self._budget = ByteBudget(settings.inflight_bytes_max)
-        self._drains: list[Drain] = []
-        self._loaded = trio.Event()
+        self.drains = Drains(meta, self._schedule, gate, clock, lambda: self._wake.set(), read_only=settings.read_only)
         self._wake = trio.Event()
         self._sleeps_until_s = 0.0
         self._deletions = Deletions(lambda batch: self._context.call(store.delete_many(batch)))
@@ -115,10 +114,11 @@ class Uploader:
             moved=self._moved,
             unblock=self._unblock,
             doing=self._doing,
+            lost=self.drains.lost,
         )
         reconciler = Reconciler(self._context, self._schedule.heard)
         self.operator = Operator(self._context, self._schedule, lambda: self._wake.set())
-        self._worker = Worker(self._context, self._schedule, reconciler, rng, self._drains, lambda: self._wake.set())
+        self._worker = Worker(self._context, self._schedule, reconciler, rng, self.drains, lambda: self._wake.set())
 
     def __repr__(self) -> str:
         return f"<Uploader {self._schedule!r} {self._gate!r}>"
@@ -147,7 +147,7 @@ class Uploader:
     async def run(self, task_status: TaskStatus[None] = TASK_STATUS_IGNORED) -> None:
         """Work until cancelled. Reports started when everything left from the last run is in the queue."""
         await self._load()
-        self._loaded.set()
+        self.drains.loaded.set()
         task_status.started()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._deletions.run)
@@ -211,34 +211,7 @@ class Uploader:
         Args:
             patient: hurry nothing, and wait for what is parked or held.
         """
-        await self._loaded.wait()
-        drain = Drain(self._meta, patient)
-        if not patient:
-            self._gate.probe_now(self._clock.monotonic())
-        self._drains.append(drain)
-        try:
-            for place, entry in enumerate(self._schedule, 1):
-                self._await(drain, entry)
-                if place % LOAD_SLICE == 0:
-                    self._wake.set()
-                    await trio.lowlevel.checkpoint()
-            drain.gathering = False
-            drain.check()
-            self._wake.set()
-            await drain.done.wait()
-        finally:
-            self._drains.remove(drain)
-        return drain.report()
-
-    def _await(self, drain: Drain, entry: Entry) -> None:
-        if entry.aside is not None and not drain.awaits(entry):
-            drain.stays(entry.target, entry.aside)
-        elif drain.add(entry.target) and not drain.patient:
-            self._schedule.retry(entry.target, self._clock.monotonic())
-
-    def _aside(self, target: Target, why: Aside) -> None:
-        for drain in list(self._drains):
-            drain.stays(target, why)
+        return await self.drains.drain(patient=patient)
 
     def progress(self) -> Progress:
         """Entries and bytes that are not in the bucket yet, and shall get there."""
@@ -252,7 +225,9 @@ class Uploader:
 
     @property
     def backlog(self) -> float:
-        """Entries that are due, as a share of ``DUE_MANY``."""
+        """Entries that are due, as a share of ``DUE_MANY``; all of it while a program waits for one of them."""
+        if self.drains.urgent:
+            return 1.0
         return self._schedule.ready_count / DUE_MANY
 
     # ------------------------------------------------------------------ inside
@@ -270,12 +245,8 @@ class Uploader:
         return Lane.BIG if inode.remote is not None and inode.remote.size > COPY_BYTES_MAX else Lane.SMALL
 
     def _ensure(self, target: Target) -> None:
-        now_s = self._clock.monotonic()
-        self._schedule.ensure(target, now_s)
-        entry = self._schedule.get(target)
-        for drain in self._drains:
-            if drain.awaits(entry) and drain.add(target) and not drain.patient:
-                self._schedule.hurry(target, now_s)
+        self._schedule.ensure(target, self._clock.monotonic())
+        self.drains.ensured(target)
         self._rouse()
 
     def _moved(self, target: Target) -> None:

@@ -7,7 +7,7 @@ with its traceback and backs off like the rest.
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from gatewayfs.errors import (
     CacheDiskFailed,
@@ -23,7 +23,7 @@ from gatewayfs.meta.schema import Parked
 from gatewayfs.runtime.randomness import Randomness
 from gatewayfs.s3.gate import NO_STORE, backoff_s
 from gatewayfs.upload.context import Context
-from gatewayfs.upload.draining import Drain
+from gatewayfs.upload.drains import Drains
 from gatewayfs.upload.entries import Entry, Target
 from gatewayfs.upload.reconcile import Blocked, Done, Later, Outcome, Reconciler, Sent, Stays
 from gatewayfs.upload.reporting import name_of
@@ -61,7 +61,7 @@ class Worker:
         schedule: Schedule,
         reconciler: Reconciler,
         rng: Randomness,
-        drains: Sequence[Drain],
+        drains: Drains,
         wake: Callable[[], None],
     ) -> None:
         self._ctx, self._schedule, self._reconciler, self._rng = ctx, schedule, reconciler, rng
@@ -86,8 +86,7 @@ class Worker:
             self._back_off(entry, problem)
         else:
             self._came_back(entry, outcome)
-        for drain in list(self._drains):
-            drain.looked_at(target)
+        self._drains.looked_at(target)
         self._wake()
 
     def _came_back(self, entry: Entry, outcome: Outcome) -> None:
@@ -105,7 +104,7 @@ class Worker:
             case Later(delay_s, settle):
                 self._schedule.later(entry, now_s, delay_s, settle=settle)
             case Sent():
-                entry.forced = False
+                entry.forced = entry.urgent = False
                 self._schedule.later(entry, now_s, 0.0, settle=True)
 
     def _unanswered(self, entry: Entry, problem: StoreError) -> None:
@@ -136,8 +135,7 @@ class Worker:
         self._schedule.parked(entry, self._ctx.clock.monotonic(), delay_s, str(problem))
         if entry.parked:
             log.warning("upload of %s is parked: %s", name_of(self._ctx.meta, target), problem)
-            for drain in list(self._drains):
-                drain.gave_up(ParkedEntry(target, name_of(self._ctx.meta, target), parked))
+            self._drains.gave_up(ParkedEntry(target, name_of(self._ctx.meta, target), parked))
 
     def _note_error(self, target: Target, problem: BaseException) -> None:
         message = f"{type(problem).__name__}: {problem}"

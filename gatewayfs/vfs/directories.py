@@ -75,9 +75,10 @@ class Directories:
             after = batch[-1]
 
     async def sync(self, number: int) -> None:
-        """fsyncdir: every name changed so far survives power loss."""
-        self._directory(number)
+        """fsyncdir: every name changed so far survives power loss. For more see ``Files.fsync``."""
+        ino = self._directory(number)
         await self._share.meta.sync()
+        await self._share.fsynced(ino)
 
     async def release(self, number: int) -> None:
         """Close a handle; a directory that was removed meanwhile goes with its last one."""

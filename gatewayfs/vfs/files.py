@@ -137,11 +137,15 @@ class Files:
             self._share.notice(content.ino)
 
     async def fsync(self, number: int) -> None:
-        """Everything written so far survives power loss."""
+        """Everything written so far survives power loss; with ``upload.fsync = "bucket"`` it is in the bucket.
+
+        Raises Unavailable, TryAgain in the latter case (``upload/fsyncing.py``).
+        """
         content = self._handle(number).content
         await content.persist()
         await self._share.meta.sync()
         self._share.notice(content.ino)
+        await self._share.fsynced(content.ino)
 
     async def release(self, number: int) -> None:
         """The last descriptor of an open is gone. An orphan goes with its last handle."""

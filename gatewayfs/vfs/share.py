@@ -2,7 +2,7 @@
 
 import stat
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 import msgspec
@@ -35,12 +35,17 @@ def not_noted(ino: int) -> None:
     """Nobody asks what is archived."""
 
 
+async def on_disk(ino: int) -> None:
+    """An fsync is done when the cache disk has it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Share:
     """The parts of one mounted share.
 
     ``notice(ino)`` tells the uploader that an inode has work for it; ``notice_doomed(key)`` that an object shall go;
-    ``archived(ino)`` tells that a program asked for bytes that are in an archive tier.
+    ``archived(ino)`` tells that a program asked for bytes that are in an archive tier; ``fsynced(ino)`` is what an
+    fsync waits for besides the cache disk.
     """
 
     meta: MetaStore
@@ -51,6 +56,7 @@ class Share:
     notice_doomed: Callable[[str], None]
     identity: Identity = field(default_factory=Identity)
     archived: Callable[[int], None] = not_noted
+    fsynced: Callable[[int], Awaitable[None]] = on_disk
     open_directories: Counter[int] = field(default_factory=Counter)
     """Directory streams open now, by inode: a removed directory lives on until the last is closed."""
 
