@@ -73,7 +73,7 @@ class S3Options(Section):
     )
     restore_days: Count = Field(7, ge=1, le=3650, description="How long a restored object stays readable.")
     # 16 uploads, 52 requests ahead of need, and the rest for what somebody waits for (daemon/lanes.py).
-    connections: Count = Field(80, ge=2, le=1024, description="Connections kept to the store.")
+    connections: Count = Field(112, ge=2, le=1024, description="Connections kept to the store.")
 
 
 class ObjectsOptions(Section):

@@ -2,7 +2,8 @@
 
 A directory's children come in inode order, which is the order they were listed in: the order ``ls -l`` asks in. Whoever
 asks for two neighbours is taken for a reader in order, and the pool runs ahead of it by a window that doubles up to
-``window_max``. A lone ``stat`` costs nothing. Whoever says that it reads in order (``advance``) is believed at once.
+``window_max``. A lone ``stat`` costs nothing. Whoever has read the names a moment ago (``begin``) and then asks for one
+of the first is believed at once, and so is who says that it reads in order (``advance``).
 """
 
 from collections import OrderedDict
@@ -11,6 +12,12 @@ from dataclasses import dataclass
 
 WINDOW_MIN = 8
 """What a wrong guess wastes at most, in HEADs."""
+
+WINDOW_BEGUN = 32
+"""For who has just read the names: what they were read for is hardly in doubt, and a round trip is worth 32 HEADs."""
+
+BEGUN_S = 1.0
+"""A program goes on from names to attributes within this time; a person who saw them types longer."""
 
 NEIGHBOURS = 8
 """Two questions so far apart still count as in order: some children are known already, and nobody asks for them."""
@@ -24,6 +31,7 @@ class _Reader:
     window: int
     first: int
     last: int
+    believed_until: float = 0.0
 
 
 class ReadAhead:
@@ -31,16 +39,27 @@ class ReadAhead:
 
     Args:
         children: ``MetaStore.children``.
+        now_s: a clock for ``begin``.
     """
 
-    def __init__(self, children: Callable[[int, int, int], list[int]], window_max: int) -> None:
+    def __init__(
+        self, children: Callable[[int, int, int], list[int]], window_max: int, now_s: Callable[[], float]
+    ) -> None:
         self._children = children
         self._window_max = window_max
+        self._now_s = now_s
         self._readers: OrderedDict[int, _Reader] = OrderedDict()
+
+    def begin(self, parent: int) -> None:
+        """Somebody reads the names of ``parent`` from the first on."""
+        if not self.runs(parent):
+            self._remember(parent, _Reader(0, 0, 0, self._now_s() + BEGUN_S))
 
     def follow(self, parent: int, ino: int) -> list[int]:
         """Somebody needs the attributes of ``ino``: the children to ask for as well, if it reads in order."""
         reader = self._readers.get(parent)
+        if reader is not None and not reader.last and self._now_s() > reader.believed_until:
+            reader = None
         if reader is not None and ino != reader.first and self._is_near(reader, parent, ino):
             return self.advance(parent, ino)
         self._remember(parent, _Reader(0, ino, ino))
@@ -53,7 +72,8 @@ class ReadAhead:
             reader = _Reader(0, ino, ino)
         elif reader.window and ino <= (reader.first + reader.last) // 2:
             return []
-        reader.window = min(max(2 * reader.window, WINDOW_MIN), self._window_max)
+        least = WINDOW_BEGUN if reader.believed_until else WINDOW_MIN
+        reader.window = min(max(2 * reader.window, least), self._window_max)
         start = max(ino, reader.last)
         following = self._children(parent, start, reader.window)
         reader.first, reader.last = ino, following[-1] if following else start

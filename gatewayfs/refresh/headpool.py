@@ -55,7 +55,7 @@ class HeadPool:
         self._asks: dict[int, Ask] = {}
         self._demanded: OrderedDict[int, None] = OrderedDict()
         self._ahead: OrderedDict[int, None] = OrderedDict()
-        self._reading = ReadAhead(self._meta.children, settings.ahead_max)
+        self._reading = ReadAhead(self._meta.children, settings.ahead_max, trio.current_time)
         self.nursery: trio.Nursery | None = None
         self.in_flight = 0
         self.heads = 0
@@ -123,6 +123,10 @@ class HeadPool:
         """Somebody who reads ``parent`` in order is at ``around_ino``: ask ahead. Returns at once."""
         self._read_ahead(parent, self._reading.advance(parent, around_ino))
         self._pump()
+
+    def names_read(self, parent: int) -> None:
+        """Somebody reads the names in ``parent`` from the first on; it may ask for attributes next."""
+        self._reading.begin(parent)
 
     def reads_attributes(self, parent: int) -> bool:
         """Whether somebody asks for the attributes in ``parent`` in order."""

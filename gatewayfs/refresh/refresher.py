@@ -73,6 +73,7 @@ class Refresh:
         self.recheck = self._heads.recheck
         self.read_small = self._heads.read_small
         self.prefetch_attributes = self._heads.prefetch_attributes
+        self.names_read = self._heads.names_read
         self.reads_attributes = self._heads.reads_attributes
         self.expect_attributes = self._heads.expect_attributes
         self.cancel_prefetch = self._heads.cancel_prefetch

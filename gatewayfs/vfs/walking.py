@@ -3,15 +3,17 @@
 Whoever opens two neighbours of a directory's small files to read them is taken for a reader in order, and the next ones
 are fetched while it reads, in a window that doubles. Whoever goes from one directory to its next neighbour is taken for
 a walker: the directories after that are listed ahead, and where it has read attributes or contents in the last one,
-those of the next are fetched ahead as well. Of a small file in a directory whose files are being read, one GET brings
-bytes and attributes; of any other, a HEAD the attributes (``refresh/headpool.py``). Where the guess is wrong nothing
-further is fetched.
+those of the next are fetched ahead as well. A program that reads a directory's names and at once goes down into one of
+its first directories is a walker, too. Of a small file in a directory whose files are being read, one GET brings bytes
+and attributes; of any other, a HEAD the attributes (``refresh/headpool.py``). Where the guess is wrong nothing further
+is fetched.
 
 What somebody waits for is never behind this: only so many files and listings are under way at a time, and whoever opens
 a file that waits for its turn fetches it at once.
 """
 
 import logging
+import math
 from collections import OrderedDict
 from typing import TypeVar
 
@@ -21,7 +23,7 @@ from gatewayfs.cache.live import NoRoom
 from gatewayfs.cache.wholefiles import Brought, BucketMovedOn
 from gatewayfs.errors import GatewayError
 from gatewayfs.meta.schema import Inode
-from gatewayfs.refresh.ahead import NEIGHBOURS, ReadAhead
+from gatewayfs.refresh.ahead import BEGUN_S, NEIGHBOURS, ReadAhead
 from gatewayfs.s3.store import ARCHIVE_CLASSES
 from gatewayfs.vfs.share import Share
 
@@ -51,12 +53,13 @@ class Walking:
     def __init__(self, share: Share) -> None:
         self._share = share
         self._meta = share.meta
-        self._files = ReadAhead(share.meta.children, FILES_WINDOW)
+        self._files = ReadAhead(share.meta.children, FILES_WINDOW, trio.current_time)
         self._waiting: OrderedDict[int, None] = OrderedDict()
         self._under_way = 0
         self._coming: set[int] = set()  # under way, not opened since it began
         self._unopened: OrderedDict[int, None] = OrderedDict()  # here, not opened since
         self._entered: OrderedDict[int, int] = OrderedDict()  # directory -> its child that was read last
+        self._entered_s: OrderedDict[int, float] = OrderedDict()  # directory -> when it was read from its beginning
         self._prepared: OrderedDict[int, None] = OrderedDict()
         self._listings = trio.CapacityLimiter(LISTED_AHEAD)
         self.nursery: trio.Nursery | None = None
@@ -91,14 +94,18 @@ class Walking:
     def entered(self, ino: int) -> None:
         """A directory is read from its beginning. Returns at once."""
         directory = self._meta.inode(ino)
-        if self.nursery is None or directory is None or not directory.parent:
+        if self.nursery is None or directory is None:
             return
-        parent = directory.parent
-        before = self._entered.get(parent)
+        now_s, parent = trio.current_time(), directory.parent
+        _remember(self._entered_s, ino, now_s)
+        before = self._entered.get(parent, 0)
         _remember(self._entered, parent, ino)
-        if before is None or ino not in self._meta.children(parent, before, NEIGHBOURS):
-            return
         attributes, contents = self._share.refresh.reads_attributes(before), self._files.runs(before)
+        if not contents:
+            self._share.refresh.names_read(ino)
+        went_down = before or now_s - self._entered_s.get(parent, -math.inf) <= BEGUN_S
+        if not parent or not went_down or ino not in self._meta.children(parent, before, NEIGHBOURS):
+            return
         following = [self._meta.inode(child) for child in self._meta.children(parent, ino, LISTED_AHEAD)]
         directories = [child.ino for child in following if child is not None and child.is_directory]
         for number, child in enumerate(directories):
@@ -119,6 +126,7 @@ class Walking:
         try:
             async with self._listings:
                 await self._share.refresh.ensure_listed(ino)
+            await self._share.refresh.ensure_attributes(ino, guessed=True)  # of its marker, where it has one
             if contents and not self._files.runs(ino):
                 self._wish(self._files.expect(ino))
             if attributes and not self._share.refresh.reads_attributes(ino):
@@ -153,8 +161,6 @@ class Walking:
             return False  # refused, unless it was restored: whoever opens it is told
         if cache.open_count(inode.ino):
             return False  # too late
-        if inode.remote.storage_class in ARCHIVE_CLASSES:
-            return False  # refused, most likely
         return 0 < inode.size <= cache.small_file_bytes and not cache.is_resident(inode)
 
     def _pump(self) -> None:

@@ -157,7 +157,7 @@ def test_every_kind_of_mistake_in_set_is_one_line(sets: str, expected: str | Non
     [
         (("upload.settle=2m",), ("upload.settle", "upload.settle_max")),
         (("upload.part_size=128MiB",), ("upload.part_size", "upload.memory")),
-        (("upload.workers=80",), ("s3.connections", "upload.workers")),
+        (("upload.workers=112",), ("s3.connections", "upload.workers")),
         (("objects.kms_key=alias/files",), ("objects.kms_key", "objects.encryption")),
         (("objects.kms_key=k", "objects.encryption=sse-s3"), ("objects.kms_key", "objects.encryption")),
         (("objects.bucket_key=yes", "objects.encryption=dsse-kms"), ("objects.bucket_key", "objects.encryption")),

@@ -18,8 +18,8 @@ def test_uploads_and_everything_ahead_leave_places_free(connections, workers):
 def test_by_default_a_line_of_20_ms_is_kept_busy():
     given = lanes(CONNECTIONS, WORKERS)
     assert given.ranges >= 8
-    assert given.small_files >= 16
-    assert given.heads >= 24
+    assert given.small_files >= 32
+    assert given.heads >= 36
     assert CONNECTIONS - WORKERS - given.ranges - given.small_files - given.heads >= HEADS_ON_DEMAND
 
 
