@@ -2,11 +2,12 @@
 
 import http.client
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
+from threading import Event, Thread
 from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit
 
+HOLD_S_MAX = 20
 HOP_BY_HOP = frozenset({"connection", "keep-alive", "transfer-encoding"})
 
 
@@ -15,7 +16,8 @@ class Recorder:
 
     def __init__(self, endpoint_url: str) -> None:
         self.requests: list[tuple[str, str]] = []
-        requests, target = self.requests, urlsplit(endpoint_url).netloc
+        self._holds: dict[str, Event] = {}
+        requests, holds, target = self.requests, self._holds, urlsplit(endpoint_url).netloc
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
@@ -26,6 +28,8 @@ class Recorder:
                     self.close_connection = True
                     return
                 requests.append((self.command, self.path))
+                if self.command in holds:
+                    holds[self.command].wait(HOLD_S_MAX)
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
                 upstream = http.client.HTTPConnection(target, timeout=30)
                 upstream.request(self.command, self.path, body, dict(self.headers))
@@ -44,6 +48,10 @@ class Recorder:
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
         self._thread = Thread(target=self._server.serve_forever, daemon=True)
+
+    def hold(self, method: str) -> Event:
+        """Requests of this method are noted, and forwarded when the event is set."""
+        return self._holds.setdefault(method, Event())
 
     @property
     def url(self) -> str:
