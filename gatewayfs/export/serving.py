@@ -27,6 +27,7 @@ from gatewayfs.runtime.processes import borrowed_descriptors
 
 log = logging.getLogger(__name__)
 
+FUSE_DEVICE = Path("/dev/fuse")
 POLL_S = 0.1
 SAID_AGAIN_S = 60.0
 LIST_S = 1.0
@@ -108,7 +109,7 @@ class Supervisor:
         except ProcessLookupError:
             return None
         try:
-            fuse = borrowed_descriptors(pid, pidfd, "/dev/fuse")
+            fuse = borrowed_descriptors(pid, pidfd, FUSE_DEVICE)
         except OSError as problem:
             log.warning(
                 "cannot take hold of the mount on %s: %s; a crash will be an error to clients", directory, problem
