@@ -12,6 +12,8 @@ STATISTICS = "statistics"
 DRAIN = "drain"
 REFRESH = "refresh"
 LOOK = "look-again"
+REFRESH_JOBS = "refresh-jobs"
+REFRESH_CANCEL = "refresh-cancel"
 CHECK = "check"
 NOTIFY = "notify-when-uploaded"
 THROTTLE = "throttle"
@@ -98,6 +100,51 @@ class RefreshArguments(TypedDict, total=False):
     folders: list[str]
     """"" is the root of the mount."""
     recursive: bool
+    wait: bool
+    """Answer only when it has ended; progress frames have the counters of ``RefreshReport`` and ``names_total``."""
+
+
+class RefreshReport(TypedDict, total=False):
+    """What a refresh did so far."""
+
+    listed: int
+    """Directories compared with the bucket; the other figures count names in them."""
+    names: int
+    added: int
+    changed: int
+    removed: int
+    kept_dirty: int
+    """Not uploaded here, and different in the bucket."""
+    conflicts: int
+    """Of those: where others put another object."""
+    shadowed: int
+    unrepresentable: int
+    lists: int
+    heads: int
+    errors: list[str]
+
+
+class RefreshJob(TypedDict, total=False):
+    """Answers REFRESH; REFRESH_JOBS, which has no arguments, answers ``{"running": [jobs], "recent": [jobs]}``.
+
+    REFRESH_CANCEL takes ``{"notification_id"}``.
+    """
+
+    notification_id: str
+    """A UUID, which the event will carry."""
+    state: str
+    """running, done, failed, cancelled"""
+    reason: str
+    """Why it failed; of a running one, what it waits for."""
+    folders: list[str]
+    recursive: bool
+    cause: str
+    """command or schedule"""
+    started: str
+    completed: str | None
+    """Both UTC, ISO 8601; None: not yet."""
+    elapsed_s: float
+    report: RefreshReport
 
 
 class LookArguments(TypedDict, total=False):

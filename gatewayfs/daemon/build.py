@@ -32,6 +32,7 @@ from gatewayfs.events.events import Events
 from gatewayfs.fuse.notify import KernelNotifier
 from gatewayfs.fuse.operations import Operations
 from gatewayfs.meta.env import MetaStore
+from gatewayfs.refresh.jobs import Jobs
 from gatewayfs.refresh.observed import ObservedStore
 from gatewayfs.refresh.refresher import Refresh
 from gatewayfs.refresh.settings import RefreshSettings
@@ -72,6 +73,7 @@ class Parts:
     archives: ArchiveWatch
     cache: ContentCache
     refresh: Refresh
+    jobs: Jobs
     uploader: Uploader
     events: Events
     filesystem: Filesystem
@@ -151,6 +153,7 @@ def build(
         archives=archives,
         cache=cache,
         refresh=refresh,
+        jobs=Jobs(meta, clock, events.new_id, refresh.begin, events.refreshed, notifier.forgotten),
         uploader=uploader,
         events=events,
         filesystem=filesystem,

@@ -152,6 +152,7 @@ async def _serve(parts: Parts, background: Background, mountpoint: Path, ready: 
         # Before anything may happen that it would have to tell.
         await nursery.start(parts.events.run)
         await nursery.start(parts.refresh.run)
+        await nursery.start(parts.jobs.run)
         await nursery.start(parts.cache.run)
         await nursery.start(filesystem.walking.run)
         nursery.start_soon(parts.cache.tidy_up, parts.meta.inodes_after)

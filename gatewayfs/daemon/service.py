@@ -20,7 +20,7 @@ from gatewayfs.daemon.eventing import Notifying
 from gatewayfs.daemon.lookingagain import LookingAgain
 from gatewayfs.daemon.problems import Facts, Problem, problems
 from gatewayfs.daemon.queueing import Queueing
-from gatewayfs.errors import UserError
+from gatewayfs.daemon.refreshing import Refreshing
 from gatewayfs.meta.check import check_online
 from gatewayfs.upload.status import DrainReport, Progress
 
@@ -30,8 +30,6 @@ PROGRESS_S = 0.25
 """How often a waiting command line hears how far things are."""
 
 LEFT_SHOWN = 100
-FOLDERS_MAX = 50
-"""File Gateway's limit of RefreshCache."""
 
 
 class Service:
@@ -52,6 +50,7 @@ class Service:
         )
         share = parts.config.share
         self._looking_again = LookingAgain(parts.refresh.look_again, share.bucket, share.prefix)
+        self._refreshing = Refreshing(parts.jobs, parts.meta, parts.clock)
         self._started_ns = parts.clock.time_ns()
 
     def handlers(self) -> Mapping[str, Handler]:
@@ -61,12 +60,12 @@ class Service:
             calls.STATUS: self.status,
             calls.STATISTICS: self.statistics,
             calls.DRAIN: self.drain,
-            calls.REFRESH: self.refresh,
             calls.LOOK: self._looking_again.handle,
             calls.CHECK: self.check,
             calls.NOTIFY: Notifying(parts.events, parts.meta, parts.filesystem.files.persist_all).handle,
             calls.STOP: self.stop,
             **parts.throttling.handlers(),
+            **self._refreshing.handlers(),
             **self._queueing.handlers(),
             **parts.pinning.keeping.handlers(),
             **parts.pinning.handlers(),
@@ -145,18 +144,6 @@ class Service:
                 report = await parts.uploader.drain()
                 nursery.cancel_scope.cancel()
         return self._undrained() if report is None else _drained(report)
-
-    async def refresh(self, args: dict[str, Any], _progress: Tell) -> dict[str, Any]:
-        folders = args.get("folders") or [""]
-        if not isinstance(folders, list) or not all(isinstance(item, str) for item in folders):
-            raise UserError("folders must be a list of paths")
-        if len(folders) > FOLDERS_MAX:
-            raise UserError(f"at most {FOLDERS_MAX} folders at a time", "refresh their common parent instead")
-        events, started_ns = self._parts.events, self._parts.clock.time_ns()
-        report = await self._parts.refresh.refresh(folders, recursive=bool(args.get("recursive", True)))
-        identity = events.new_id()
-        events.refreshed(identity, started_ns, folders)
-        return {**_plain(report), "notification_id": identity}
 
     async def check(self, _args: dict[str, Any], progress: Tell) -> dict[str, Any]:
         """Records against each other, and the cache files they name; beside running operations."""

@@ -91,10 +91,9 @@ class Events:
         """A notification id."""
         return self._outbox.new_id()
 
-    def refreshed(self, notification_id: str, started_ns: int, folders: Sequence[str]) -> None:
-        """A refresh has ended well just now. Raises LocalError, NoSpace."""
-        with self._meta.transaction() as tx:
-            self._outbox.tell(tx, envelope.refreshed(notification_id, started_ns, self._clock.time_ns(), folders))
+    def refreshed(self, tx: Transaction, notification_id: str, started_ns: int, folders: Sequence[str]) -> None:
+        """A refresh has ended well just now; within the transaction that says so."""
+        self._outbox.tell(tx, envelope.refreshed(notification_id, started_ns, self._clock.time_ns(), folders))
 
     # ----------------------------------------------------------------- running
 

@@ -29,6 +29,8 @@ class KernelNotifier:
         self._offload = offload
         self._queue: deque[tuple[int, bytes | None, int]] = deque()
         self._wake = trio.Event()
+        self._idle = trio.Event()
+        self._idle.set()
 
     def __repr__(self) -> str:
         return f"<KernelNotifier {len(self._queue)} waiting>"
@@ -48,12 +50,18 @@ class KernelNotifier:
                 batch = [self._queue.popleft() for _ in range(min(BATCH, len(self._queue)))]
                 # abandon_on_cancel: at shutdown the kernel may never answer, and nobody needs the answer.
                 await self._offload.run(_tell, batch, abandon_on_cancel=True)
+            self._idle.set()
             self._wake = trio.Event()
             await self._wake.wait()
+
+    async def forgotten(self) -> None:
+        """Return when the kernel has forgotten what it was told to by now (and what came meanwhile)."""
+        await self._idle.wait()
 
     def _put(self, item: tuple[int, bytes | None, int]) -> None:
         if not self._queue or self._queue[-1] != item:
             self._queue.append(item)
+            self._idle = trio.Event() if self._idle.is_set() else self._idle
         self._wake.set()
 
 

@@ -105,7 +105,7 @@ class Directory(msgspec.Struct, frozen=True, array_like=True, gc=False):
     complete: bool = False
     """Every child the bucket has under ``source`` has been listed at least once (or the directory was made here)."""
     listed_ns: int = 0
-    """When the last complete listing ended; 0 never."""
+    """When the last complete listing began; 0 never."""
     source: str | None = None
     """Prefix in the bucket ("" or ending with "/") whose listing fills this directory; None when it was made here and
     nothing in the bucket belongs to it yet, or was renamed to where another one's objects still are. Stays the *old*

@@ -109,6 +109,7 @@ class Applier:
             moving = tx.key_of(self.directory(tx, walk)) != walk.source
             view = self.motion.view(tx, mark)
             before = walk.tally.added
+            walk.tally.names += len(rows)
             for name, row in rows:
                 self._object(tx, news, walk, view, name, row, moving)
             if walk.tally.added != before:
@@ -147,6 +148,7 @@ class Applier:
             holder = tx.holder(row.key)
             if tx.doomed(row.key) is None and (holder is None or holder.ino == child.ino):
                 walk.tally.kept_dirty += 1
+                walk.tally.conflicts += 1
         elif verdict is Verdict.LEARN:
             tx.put(records.learnt(child, row))
         else:
@@ -181,6 +183,7 @@ class Applier:
         with self.change() as (tx, news):
             moving = tx.key_of(self.directory(tx, walk)) != walk.source
             before = walk.tally.added
+            walk.tally.names += len(rows)
             unknown: list[tuple[bytes, str, Inode | None]] = []
             for name, prefix in rows:
                 child = tx.lookup(walk.ino, name)

@@ -235,7 +235,9 @@ class Lister:
             raise Unavailable(f"{self._place(walk.ino)} is being moved")
         seen = InoSet() if self._meta.has_children(walk.ino) else None
         tell = walk.renewing or walk.ino in self._doubted
-        return ListingPass(walk.ino, source, walk.renewing, walk.recursive, mark, seen, tell)
+        return ListingPass(
+            walk.ino, source, walk.renewing, walk.recursive, mark, seen, tell, begun_ns=self._applier.now_ns()
+        )
 
     async def _pages(self, walk: Walk, current: ListingPass) -> None:
         token = ""
@@ -243,7 +245,7 @@ class Lister:
             with self._applier.own.mark() as mark:
                 page = await self._requests.send(self._page, current.source, token, until=walk.until)
                 self.lists += 1
-                current.tally.requests += 1
+                current.tally.lists += 1
                 rows = read_page(current.source, page)
                 await self._apply(walk, current, rows, mark)
             current.advance(rows.first, rows.last)
@@ -285,7 +287,7 @@ class Lister:
         async def one(name: bytes, prefix: str) -> None:
             async with limit:
                 try:
-                    current.tally.requests += await self._motion.verify(
+                    current.tally.lists += await self._motion.verify(
                         prefix, current.ino, work.until, lambda: self._applier.confirmed(current, name, prefix)
                     )
                 except GatewayError as problem:

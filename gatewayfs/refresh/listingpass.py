@@ -21,6 +21,7 @@ class ListingPass:
         mark: of ``OwnRequests``, taken before the first request.
         seen: children shown so far; None when there were none at the start, so nothing can be missing.
         tell: the kernel may remember that a name does not exist, so it must hear of each that appears.
+        begun_ns: the time before the first request: what others changed since may be missing. 0: no whole listing.
         covered: everything up to this key was shown. ordered: pages came in key order so far.
     """
 
@@ -31,6 +32,7 @@ class ListingPass:
     mark: int
     seen: InoSet | None
     tell: bool
+    begun_ns: int = 0
     covered: str = ""
     ordered: bool = True
     marker_seen: bool = False

@@ -150,7 +150,7 @@ class Looking:
             work = Shared()
             work.want(trio.current_time() + VERIFY_S)
             await self._lister.verify(walk, doubtful, work)
-            self.requests += walk.tally.requests
+            self.requests += walk.tally.lists
 
     # ------------------------------------------------------------------ directories
 

@@ -11,7 +11,7 @@ answer of the bucket is applied to the records as they are at that moment, never
     apply.py       rows into records, removal.py the opposite, markers.py the directory itself
     listing.py     directories, naming.py single names
     headpool.py    attributes (ahead.py: those wanted next; answers.py: what is made of them), targets.py symlinks
-    renewal.py     refresh-cache
+    renewal.py     lists again what was listed before; jobs.py refresh-cache as an operator sees it
     looking.py     single keys that are said to have changed (places.py: which of them matter; echoes.py: our own)
     notices.py     who says so, in which form      [pure]
 """
@@ -29,7 +29,7 @@ from gatewayfs.refresh.motion import Motion
 from gatewayfs.refresh.naming import Names
 from gatewayfs.refresh.own import OwnRequests
 from gatewayfs.refresh.renewal import Renewal
-from gatewayfs.refresh.settings import RefreshReport, RefreshSettings, RefreshStatistics
+from gatewayfs.refresh.settings import RefreshProgress, RefreshReport, RefreshSettings, RefreshStatistics
 from gatewayfs.refresh.targets import Targets
 from gatewayfs.refresh.waiting import Requests
 from gatewayfs.runtime.clock import Clock
@@ -57,6 +57,7 @@ class Refresh:
         notice: Callable[[int], None],
     ) -> None:
         self._meta = meta
+        self._clock = clock
         self._settings = settings
         self._requests = Requests(settings.request_timeout_s)
         self._motion = Motion(meta, store, OwnRequests(), self._requests)
@@ -115,6 +116,8 @@ class Refresh:
     async def refresh(self, folders: Sequence[str] = ("/",), recursive: bool = True) -> RefreshReport:
         """List folders again that were listed before, and bring what others changed into the records.
 
+        For whoever waits for it; what is asked for and outlives a restart is a job (``jobs.py``).
+
         Args:
             folders: paths from the share's root, like ``/photos/2024``.
             recursive: go on into folders below that were listed before.
@@ -123,7 +126,11 @@ class Refresh:
             NoEntry, NotADirectory: no such folder.
             Unavailable: the bucket does not answer; what was listed by then is applied.
         """
-        return await Renewal(self._meta, self._lister, self._names, self._settings).run(folders, recursive=recursive)
+        return await self.begin(RefreshProgress(self._clock.time_ns())).run(folders, recursive=recursive)
+
+    def begin(self, progress: RefreshProgress) -> Renewal:
+        """A refresh that counts in ``progress``, and goes on where that says."""
+        return Renewal(self._meta, self._clock, self._lister, self._names, self._settings, progress)
 
     def claimant(self, key: str, directory: int) -> int:
         """The renamed directory, its children not visited yet, that whatever lies at ``key`` belongs to; 0 if to none.

@@ -4,6 +4,9 @@ As File Gateway has it: the inventory only, no data; recursively, but only into 
 unlisted one is listed on first use anyway. A refresh of an unchanged bucket costs one LIST per 1000 names and directory
 and no HEAD. Directories are taken a few at a time, each page by page, so memory and the pauses it makes do not grow
 with the bucket.
+
+How far it is stands in the records: each directory says when its last listing began. One that was listed since the
+refresh was asked for is not listed again, so a refresh that is run again after a restart goes on where it was.
 """
 
 from collections import deque
@@ -13,63 +16,73 @@ import trio
 
 from gatewayfs.errors import FsError, GatewayError, NoEntry, NotADirectory, StaleInode, StoreError, Unavailable
 from gatewayfs.meta.env import MetaStore
+from gatewayfs.meta.schema import Inode
 from gatewayfs.refresh.listing import Lister, Walk
 from gatewayfs.refresh.naming import Names
-from gatewayfs.refresh.settings import RefreshReport, RefreshSettings, Tally
+from gatewayfs.refresh.removal import SLICE
+from gatewayfs.refresh.settings import RefreshProgress, RefreshReport, RefreshSettings
 from gatewayfs.refresh.waiting import as_fs_error
+from gatewayfs.runtime.clock import Clock
 from gatewayfs.types import ROOT_INO
-
-ERRORS_MAX = 20
 
 
 class Renewal:
     """One refresh of some folders.
 
-    ``listed`` and ``tally`` may be read while it runs.
+    Args:
+        progress: where it counts; one that an earlier run of the same refresh left goes on.
     """
 
-    def __init__(self, meta: MetaStore, lister: Lister, names: Names, settings: RefreshSettings) -> None:
+    def __init__(
+        self,
+        meta: MetaStore,
+        clock: Clock,
+        lister: Lister,
+        names: Names,
+        settings: RefreshSettings,
+        progress: RefreshProgress,
+    ) -> None:
         self._meta = meta
+        self._clock = clock
         self._lister = lister
         self._names = names
         self._settings = settings
         self._waiting: deque[int] = deque()
-        self._taken: set[int] = set()
-        self._errors: list[str] = []
         self._failure: GatewayError | None = None
-        self.listed = 0
-        self.tally = Tally()
+        self.progress = progress
 
     async def run(self, folders: Sequence[str], *, recursive: bool) -> RefreshReport:
         """Refresh ``folders``, paths from the share's root.
 
         Raises:
-            NoEntry, NotADirectory: a folder does not exist, here or in the bucket.
+            NoEntry, NotADirectory: none of the folders exists, here or in the bucket.
             Unavailable: the bucket does not answer; what was listed so far is applied.
         """
-        for folder in folders:
-            self._take(await self._resolve(folder))
+        missing: list[FsError] = []
+        chosen = disjoint(folders, recursive=recursive)
+        for folder in chosen:
+            try:
+                self._take(await self.resolve(folder))
+            except (NoEntry, NotADirectory) as problem:
+                missing.append(problem)
+        if len(missing) == len(chosen):
+            raise missing[0]
+        for one in missing:
+            self.progress.failed(str(one))
         while self._waiting and self._failure is None:
             async with trio.open_nursery() as nursery:
                 for _ in range(min(self._settings.refresh_concurrency, len(self._waiting))):
                     nursery.start_soon(self._worker, recursive)
         if self._failure is not None:
             raise as_fs_error(self._failure)
-        tally = self.tally
-        return RefreshReport(
-            listed=self.listed,
-            added=tally.added,
-            changed=tally.changed,
-            removed=tally.removed,
-            kept_dirty=tally.kept_dirty,
-            shadowed=tally.shadowed,
-            unrepresentable=tally.unrepresentable,
-            requests=tally.requests,
-            errors=tuple(self._errors),
-        )
+        return self.progress.report()
 
-    async def _resolve(self, folder: str) -> int:
-        """The inode of a folder; asks the bucket for names that are not known here."""
+    async def resolve(self, folder: str) -> int:
+        """The inode of a folder; asks the bucket for names that are not known here.
+
+        Raises:
+            NoEntry, NotADirectory: no such folder, here or in the bucket. Unavailable: the bucket does not answer.
+        """
         ino = int(ROOT_INO)
         until = trio.current_time() + self._settings.deadline_s
         for part in filter(None, folder.split("/")):
@@ -77,44 +90,79 @@ class Renewal:
             found = self._meta.lookup(ino, name)
             if found is None:
                 await self._names.probe(ino, name, until)
-                self.tally.requests += 2
+                self.progress.tally.lists += 1
+                self.progress.tally.heads += 1
                 found = self._meta.lookup(ino, name)
             if found is None:
-                raise NoEntry(folder)
+                raise NoEntry(f"{folder}: no such folder, here or in the bucket")
             if not found.is_directory:
-                raise NotADirectory(folder)
+                raise NotADirectory(f"{folder}: not a folder")
             ino = found.ino
         return ino
 
     def _take(self, ino: int) -> None:
         inode = self._meta.inode(ino)
-        if inode is None or inode.directory is None or ino in self._taken:
+        if inode is None or inode.directory is None:
             return
         if inode.directory.complete or self._meta.has_children(ino) or self._lister.is_listing(ino):
-            self._taken.add(ino)
             self._waiting.append(ino)
 
     async def _worker(self, recursive: bool) -> None:
         while self._waiting and self._failure is None:
             ino = self._waiting.popleft()
             try:
-                self._account(await self._lister.renew(ino, recursive=recursive))
+                if not self._is_done(self._meta.inode(ino)):
+                    self._account(await self._lister.renew(ino, recursive=recursive))
+                elif recursive:
+                    await self._take_below(ino)
             except FsError as stopping:
                 self._failure = stopping
 
+    def _is_done(self, inode: Inode | None) -> bool:
+        """Whether a directory was listed since this refresh was asked for.
+
+        A date in the future, of a clock that was set back since, proves nothing.
+        """
+        directory = inode.directory if inode is not None else None
+        return directory is not None and self.progress.since_ns < directory.listed_ns <= self._clock.time_ns()
+
+    async def _take_below(self, ino: int) -> None:
+        """The directory itself is done: go on with those in it."""
+        after = 0
+        while batch := self._meta.children(ino, after, SLICE):
+            after = batch[-1]
+            for child in batch:
+                inode = self._meta.inode(child)
+                if inode is not None and inode.is_directory:
+                    self._take(child)
+            await trio.lowlevel.checkpoint()
+
     def _account(self, walk: Walk) -> None:
-        current = walk.current
+        current, progress = walk.current, self.progress
         if current is not None:
-            self.tally.add(current.tally)
+            progress.tally.add(current.tally)
         if walk.error is None:
-            self.listed += current is not None
+            progress.listed += current is not None
             for ino in current.subdirectories if current is not None else ():
                 self._take(ino)
         elif isinstance(walk.error, StaleInode | NotADirectory):
             return  # removed meanwhile
         elif isinstance(walk.error, StoreError) and not walk.error.transient:
-            if len(self._errors) < ERRORS_MAX:
-                source = current.source if current is not None else ""
-                self._errors.append(f"/{source}: {walk.error}")
+            progress.failed(f"/{current.source if current is not None else ''}: {walk.error}")
         else:
             self._failure = walk.error if isinstance(walk.error, StoreError | FsError) else Unavailable(str(walk.error))
+
+
+def disjoint(folders: Sequence[str], *, recursive: bool) -> list[str]:
+    """Paths like ``/a/b`` for ``folders``, each once; recursively, none that lies below another."""
+    found: dict[str, None] = {}
+    for folder in folders:
+        parts = [part for part in folder.split("/") if part]
+        found["/" + "/".join(parts)] = None
+    if not recursive:
+        return list(found)
+    return [folder for folder in found if not any(_above(other, folder) for other in found)]
+
+
+def _above(upper: str, lower: str) -> bool:
+    return lower != upper and lower.startswith(upper.rstrip("/") + "/")

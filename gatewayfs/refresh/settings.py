@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 from gatewayfs.s3.attributes import ShareDefaults
 
 EXAMPLES_MAX = 100
+ERRORS_MAX = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +42,16 @@ class Tally:
     """What listings did; adds up."""
 
     pages: int = 0
+    names: int = 0
     added: int = 0
     changed: int = 0
     removed: int = 0
     kept_dirty: int = 0
+    conflicts: int = 0
     shadowed: int = 0
     unrepresentable: int = 0
-    requests: int = 0
+    lists: int = 0
+    heads: int = 0
 
     def add(self, other: "Tally") -> None:
         for counter in fields(other):
@@ -59,24 +63,72 @@ class RefreshReport:
     """What one ``refresh`` did.
 
     Attributes:
-        listed: directories listed again.
+        listed: directories compared with the bucket.
+        names: files and directories it showed in them.
         added, changed, removed: names that appeared, whose object changed, that went (whole trees count each inode).
         kept_dirty: names where the bucket differs from what we knew, but local changes are not uploaded yet.
+        conflicts: of those, the ones where others put another object: the upload will keep both.
         shadowed: keys hidden by a directory (or by a local file) of the same name.
         unrepresentable: keys no POSIX path can hold.
-        requests: requests spent.
+        lists, heads: requests spent.
         errors: one line for each directory that could not be listed.
     """
 
-    listed: int
-    added: int
-    changed: int
-    removed: int
-    kept_dirty: int
-    shadowed: int
-    unrepresentable: int
-    requests: int
+    listed: int = 0
+    names: int = 0
+    added: int = 0
+    changed: int = 0
+    removed: int = 0
+    kept_dirty: int = 0
+    conflicts: int = 0
+    shadowed: int = 0
+    unrepresentable: int = 0
+    lists: int = 0
+    heads: int = 0
     errors: tuple[str, ...] = ()
+
+    @property
+    def requests(self) -> int:
+        """Requests spent."""
+        return self.lists + self.heads
+
+
+@dataclass(slots=True)
+class RefreshProgress:
+    """How far one refresh is: what a job keeps, so that it goes on after a restart.
+
+    Attributes:
+        since_ns: when it was asked for. A directory whose listing began later is as new as this refresh wants it.
+        errors: one line for each directory that could not be listed, the first ``ERRORS_MAX`` of them.
+    """
+
+    since_ns: int
+    listed: int = 0
+    tally: Tally = field(default_factory=Tally)
+    errors: list[str] = field(default_factory=list)
+
+    def report(self) -> RefreshReport:
+        """What it did so far."""
+        tally = self.tally
+        return RefreshReport(
+            listed=self.listed,
+            names=tally.names,
+            added=tally.added,
+            changed=tally.changed,
+            removed=tally.removed,
+            kept_dirty=tally.kept_dirty,
+            conflicts=tally.conflicts,
+            shadowed=tally.shadowed,
+            unrepresentable=tally.unrepresentable,
+            lists=tally.lists,
+            heads=tally.heads,
+            errors=tuple(self.errors),
+        )
+
+    def failed(self, line: str) -> None:
+        """A directory could not be listed."""
+        if len(self.errors) < ERRORS_MAX:
+            self.errors.append(line)
 
 
 @dataclass(frozen=True, slots=True)

@@ -234,5 +234,5 @@ def settle(both: list[Site]) -> None:
             site.gateway.restart()
     for _ in range(2):  # what the second drains may be news to the first
         for site in both:
-            site.gateway.verb("refresh-cache", str(site.gateway.mount_dir))
+            site.gateway.verb("refresh-cache", "--wait", str(site.gateway.mount_dir))
             site.gateway.drain()

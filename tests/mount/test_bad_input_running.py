@@ -99,7 +99,7 @@ def test_trouble_with_the_store_costs_what_is_only_there_and_only_for_a_while(
 def test_a_body_cut_short_is_never_taken_for_the_file(share: Gateway, bucket: Bucket, link: Link) -> None:
     data = os.urandom(3 << 20)
     bucket.put("big", data)
-    share.verb("refresh-cache", str(share.mount_dir))
+    share.verb("refresh-cache", "--wait", str(share.mount_dir))
     assert (share.mount_dir / "big").stat().st_size == len(data)
     for cut_bytes in (1_000, 300_000, 2_000_000):
         link.reset_after(cut_bytes)

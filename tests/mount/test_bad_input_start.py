@@ -173,7 +173,7 @@ def test_one_share_on_two_directories_with_two_caches(gateways: Gateways, bucket
     assert (second.mount_dir / "from-first").read_bytes() == b"1"
     (second.mount_dir / "from-second").write_bytes(b"2")
     second.drain()
-    first.verb("refresh-cache", str(first.mount_dir))
+    first.verb("refresh-cache", "--wait", str(first.mount_dir))
     assert (first.mount_dir / "from-second").read_bytes() == b"2"
 
 

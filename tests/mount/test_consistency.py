@@ -1,6 +1,7 @@
 """The mount and the bucket, seen from both sides at once: existing objects, other people's changes, no network."""
 
 import errno
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,7 @@ Mount = Callable[..., Gateway]
 
 
 def refresh(served: Gateway) -> None:
-    served.verb("refresh-cache", str(served.mount_dir))
+    served.verb("refresh-cache", "--wait", str(served.mount_dir))
 
 
 @pytest.mark.semantics("existing-bucket", "existing-defaults", "attr-nlink")
@@ -163,7 +164,7 @@ def test_changes_of_others_appear_after_refresh_cache_in_names_attributes_and_pa
     bucket.delete("dir/removed")
     assert (root / "replaced").read_bytes() == b"old " * 5000, "until told, what was listed counts"
     refresh(served)
-    served.wait_until(lambda: (root / "replaced").stat().st_size == 24000, 10, "the kernel to forget")
+    assert (root / "replaced").stat().st_size == 24000, "at once"
     assert (root / "replaced").read_bytes() == b"new " * 6000
     assert oct((root / "replaced").stat().st_mode) == "0o100600"
     assert (root / "added").read_bytes() == b"added"
@@ -199,7 +200,7 @@ def test_deleting_what_others_changed_keeps_theirs(bucket: Bucket, gateway: Moun
     served.drain()
     assert bucket.body("f") == b"theirs"
     refresh(served)
-    served.wait_until(lambda: os.listdir(served.mount_dir) == ["f"], 10, "the name to come back")
+    assert os.listdir(served.mount_dir) == ["f"]
     assert (served.mount_dir / "f").read_bytes() == b"theirs"
 
 
@@ -259,3 +260,26 @@ def test_times_of_a_directory_travel_when_they_are_set(bucket: Bucket, gateway: 
     os.utime(served.mount_dir / "d", ns=(10**18, 10**18 + 5))
     served.drain()
     assert bucket.metadata("d/")["file-mtime"] == f"{10**18 + 5}ns"
+
+
+@pytest.mark.semantics("refresh-jobs")
+def test_a_refresh_outlives_an_outage_and_the_daemon(bucket: Bucket, gateway: Mount, moto_endpoint: str) -> None:
+    bucket.put("dir/old", b"x")
+    with Link(moto_endpoint) as link:
+        served = gateway(endpoint_url=link.url)
+        where = str(served.mount_dir)
+        assert os.listdir(served.mount_dir / "dir") == ["old"]
+        bucket.put("dir/new", b"x")
+        link.cut()
+        identity = served.verb("refresh-cache", where, "--folder", "dir").stdout.strip()
+        served.kill9()
+        served.start()
+        link.join()
+
+        def jobs(kind: str) -> list[str]:
+            listed = json.loads(served.verb("refresh-cache", where, "--list", "--json").stdout)
+            return [job["notification_id"] for job in listed[kind] if job["state"] in ("running", "done")]
+
+        served.wait_until(lambda: jobs("recent") == [identity], 90, "the refresh of the life before")
+        assert jobs("running") == []
+        assert sorted(os.listdir(served.mount_dir / "dir")) == ["new", "old"]

@@ -57,7 +57,7 @@ def test_what_happens_is_told_to_every_target_at_least_once(
         status = share.status()
         assert status["events"]["targets"]["webhook"]["waiting"] >= 3
         assert any("not delivered to the webhook" in problem and "503" in problem for problem in status["problems"])
-        share.verb("refresh-cache", str(share.mount_dir))
+        share.verb("refresh-cache", "--wait", str(share.mount_dir))
         web.status = 204
         share.wait_until(lambda: share.status()["events"]["targets"]["webhook"]["waiting"] == 0, 60, "the web service")
         share.wait_until(lambda: share.status()["events"]["targets"]["command"]["waiting"] == 0, 60, "the program")

@@ -48,7 +48,7 @@ def test_a_pinned_tree_is_fetched_stays_is_refetched_and_let_go(
         # Others replace a file and add one.
         bucket.put("tree/below/deep", b"new" * 1000)
         bucket.put("tree/found", b"found")
-        share.verb("refresh-cache", where)
+        share.verb("refresh-cache", "--wait", where)
         share.wait_until(lambda: pinned()["kept_files"] == 4, 20.0, "what others changed")
         link.refuse()
         assert (share.mount_dir / "tree/below/deep").read_bytes() == b"new" * 1000

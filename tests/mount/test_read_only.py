@@ -63,7 +63,7 @@ def test_nothing_can_be_changed_and_nothing_is_sent(bucket: Bucket, gateways: Ga
         # Root can take the flag off the mount; the gateway stays what it is.
         subprocess.run(["mount", "-i", "-o", "remount,rw", str(mount)], check=True)
         untouched()
-        gateway.verb("refresh-cache", str(mount))
+        gateway.verb("refresh-cache", "--wait", str(mount))
         gateway.drain()
         status = gateway.status()
         assert status["share"]["read_only"]

@@ -114,7 +114,7 @@ def test_what_a_refresh_finds_is_seen_by_clients_at_once(served: Served) -> None
     gateway.drain()
     gateway.bucket.put("seen", b"replaced by others")
     gateway.bucket.put("new", b"new")
-    gateway.verb("refresh-cache", str(gateway.mount_dir))
+    gateway.verb("refresh-cache", "--wait", str(gateway.mount_dir))
     gateway.wait_until(lambda: "new" in os.listdir(gateway.mount_dir), 30, "the refresh")
     server.inside(after)
 

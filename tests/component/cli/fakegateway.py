@@ -18,6 +18,7 @@ import trio
 from gatewayfs import mountpoint
 from gatewayfs.control.registry import Registration, Registry, runtime_directory
 from gatewayfs.control.server import ControlServer, Progress
+from gatewayfs.errors import UserError
 
 
 async def serve(place: Path, script: dict[str, Any]) -> None:
@@ -36,7 +37,18 @@ async def serve(place: Path, script: dict[str, Any]) -> None:
         return dict(result) | {"args": args}
 
     async def refresh(args: dict[str, Any], progress: Progress) -> Mapping[str, Any]:
-        return {"args": args, "listed": 3}
+        progress({"names": 1, "names_total": 5})
+        job = {"notification_id": "id-1", "state": script.get("refresh", "running"), "report": {"listed": 3}}
+        return job | {"folders": args["folders"], "args": args}
+
+    async def refresh_jobs(args: dict[str, Any], progress: Progress) -> Mapping[str, Any]:
+        job = {"notification_id": "id-1", "elapsed_s": 7, "folders": ["/a"], "report": {"names": 3, "added": 2}}
+        return {"running": [job | {"state": "running", "reason": "no route"}], "recent": [job | {"state": "done"}]}
+
+    async def refresh_cancel(args: dict[str, Any], progress: Progress) -> Mapping[str, Any]:
+        if args["notification_id"] != "id-1":
+            raise UserError(f"no refresh {args['notification_id']} is running")
+        return {}
 
     async def queue(args: dict[str, Any], progress: Progress) -> Mapping[str, Any]:
         """The script's entries, two at a time."""
@@ -61,6 +73,7 @@ async def serve(place: Path, script: dict[str, Any]) -> None:
         )
     )
     handlers = {"status": status, "drain": drain, "refresh": refresh, "stop": end, "queue": queue}
+    handlers |= {"refresh-jobs": refresh_jobs, "refresh-cancel": refresh_cancel}
     handlers |= {f"queue-{action}": queue_change for action in ("hold", "release", "retry", "now")}
     async with trio.open_nursery() as nursery:
         await nursery.start(ControlServer(socket, handlers).serve)

@@ -217,10 +217,37 @@ def test_refresh_cache_names_folders_relative_to_the_mount(
     assert (
         main(["refresh-cache", str(place), "--folder", f"{place}/a", "--folder", "/b", "--no-recursive", "--json"]) == 0
     )
-    assert json.loads(said(capsys))["args"] == {"folders": ["a", "b"], "recursive": False}
-    assert main(["refresh-cache", "fake"]) == 0
-    assert "listed  3" in said(capsys)
+    assert json.loads(said(capsys))["args"] == {"folders": ["a", "b"], "recursive": False, "wait": False}
     assert main(["refresh-cache", "fake", *(["--folder", "x"] * 51)]) == 2
+    assert main(["refresh-cache", "fake", "--folder", "../x"]) == 2
+
+
+def test_refresh_cache_says_its_id_at_once_or_waits_for_the_report(
+    place: Path, start: Start, capsys: pytest.CaptureFixture[str]
+) -> None:
+    start(refresh="done")
+    assert main(["refresh-cache", "fake"]) == 0
+    assert said(capsys) == "id-1\n"
+    assert main(["refresh-cache", "fake", "--wait"]) == 0
+    assert said(capsys).startswith("done, in ")
+    assert main(["refresh-cache", "fake", "--wait", "--json"]) == 0
+    assert json.loads(said(capsys))["report"] == {"listed": 3}
+
+
+def test_a_refresh_that_failed_is_a_failure(place: Path, start: Start) -> None:
+    start(refresh="failed")
+    assert main(["refresh-cache", "fake", "--wait"]) == 1
+
+
+def test_refreshes_are_listed_and_cancelled(place: Path, start: Start, capsys: pytest.CaptureFixture[str]) -> None:
+    start()
+    assert main(["refresh-cache", "fake", "--list"]) == 0
+    running, done = said(capsys).splitlines()
+    assert running.startswith("id-1  running (no route)")
+    assert "3 names, 2 changes  /a" in done
+    assert main(["refresh-cache", "fake", "--cancel", "id-1"]) == 0
+    assert main(["refresh-cache", "fake", "--cancel", "id-2"]) == 1
+    assert main(["refresh-cache", "fake", "--list", "--wait"]) == 2
 
 
 @pytest.mark.mount

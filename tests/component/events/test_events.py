@@ -193,7 +193,8 @@ async def test_a_refresh_is_told(make, shelf):
     world = make(shelf)
     async with going(world) as events:
         identity = events.new_id()
-        events.refreshed(identity, world.clock.time_ns(), ["", "a/b"])
+        with world.meta.transaction() as tx:
+            events.refreshed(tx, identity, world.clock.time_ns(), ["", "a/b"])
         await until(lambda: shelf.lines)
     assert (shelf.details[0]["notification-id"], shelf.details[0]["folderList"]) == (identity, ["/", "/a/b"])
 
