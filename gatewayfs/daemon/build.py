@@ -4,9 +4,9 @@ Only here is known which class stands behind which protocol. What lower parts ne
 """
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
 from gatewayfs.cache.aheadsettings import AheadSettings
 from gatewayfs.cache.content import ContentCache
@@ -14,6 +14,7 @@ from gatewayfs.cache.pressure import SOFT
 from gatewayfs.config import ShareConfig
 from gatewayfs.daemon.background import Background
 from gatewayfs.daemon.eventing import build_events
+from gatewayfs.daemon.health import HealthLog
 from gatewayfs.daemon.identifying import identity, share_defaults
 from gatewayfs.daemon.lanes import HEADS_ON_DEMAND, lanes
 from gatewayfs.daemon.learning import stored_capabilities
@@ -50,7 +51,7 @@ from gatewayfs.s3.refusals import RefusalStore
 from gatewayfs.s3.retrying import RetryingStore
 from gatewayfs.s3.yielding import YieldingStore
 from gatewayfs.upload.fsyncing import BucketFsync
-from gatewayfs.upload.settings import UploadHooks
+from gatewayfs.upload.settings import Event, UploadHooks
 from gatewayfs.upload.uploader import Uploader
 from gatewayfs.vfs.filesystem import Filesystem
 from gatewayfs.vfs.share import Share, on_disk
@@ -138,7 +139,7 @@ def build(
         rng=rng,
         gate=gate,
         settings=settings,
-        hooks=_hooks(refresh, late, notifier, events),
+        hooks=_hooks(refresh, late, notifier, events, partial(_note, telling.health)),
         capabilities=stored_capabilities(meta),
     )
     filesystem = _filesystem(config, meta, cache, refresh, uploader, late, clock)
@@ -268,12 +269,14 @@ class _Late:
         await self.uploader.drain(patient=True)
 
 
-def _hooks(refresh: Refresh, late: _Late, kernel: KernelNotifier, events: Events) -> UploadHooks:
+def _hooks(
+    refresh: Refresh, late: _Late, kernel: KernelNotifier, events: Events, event: Callable[[Event], None]
+) -> UploadHooks:
     return UploadHooks(
         ensure_listed=refresh.ensure_listed,
         flush_live=late.flush_live,
         kernel=kernel,
-        event=log_event,
+        event=event,
         claimant=refresh.claimant,
         note_moved=refresh.note_moved,
         archived=late.archived,
@@ -281,7 +284,8 @@ def _hooks(refresh: Refresh, late: _Late, kernel: KernelNotifier, events: Events
     )
 
 
-def log_event(event: Mapping[str, Any]) -> None:
-    """What the uploader meets, for the log; what others are told goes through ``gatewayfs.events``."""
+def _note(health: HealthLog, event: Event) -> None:
+    """What the uploader meets, for both logs; what others are told goes through ``gatewayfs.events``."""
+    health.happened(event)
     details = " ".join(f"{name}={value}" for name, value in event.items() if name != "event")
     log.info("%s %s", event.get("event", "event"), details)

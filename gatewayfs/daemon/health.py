@@ -7,14 +7,15 @@ go to ``health.file`` and, whether there is one or not, to the daemon's log.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 import trio
 
 from gatewayfs.daemon.healthtypes import TYPES, Severity
-from gatewayfs.daemon.problems import Problem
+from gatewayfs.daemon.problems import CONFLICT, Problem
 from gatewayfs.errors import CredentialsRejected, ObjectArchived, ObjectNotFound
 from gatewayfs.runtime.clock import Clock
 from gatewayfs.s3.refusals import Refusal
@@ -63,7 +64,8 @@ class HealthLog:
 
     def seen(self, problems: list[Problem]) -> None:
         """All problems there are now."""
-        now = {(problem.type, problem.operation, problem.what): problem for problem in problems}
+        lasting = (problem for problem in problems if problem.type != CONFLICT)
+        now = {(problem.type, problem.operation, problem.what): problem for problem in lasting}
         for identity, problem in now.items():
             self._once(self._lasting, identity, problem)
         for identity in [identity for identity in self._lasting if identity not in now]:
@@ -84,6 +86,14 @@ class HealthLog:
             self._refusals.clear()
         problem = Problem(kind, str(error), refusal.operation, refusal.key)
         self._once(self._refusals, (kind, refusal.operation, about), problem)
+
+    def happened(self, event: Mapping[str, Any]) -> None:
+        """The uploader met something: a conflict is told with the object it is about, each once."""
+        if event.get("event") not in ("conflict", "fragment"):
+            return
+        other = f"; the other version is {event['other']}" if "other" in event else ""
+        text = f"{event['key']} was changed here and by others: {event['what']}{other}"
+        self._tell(Problem(CONFLICT, text, "S3PutObject", str(event["key"])))
 
     def started(self, *, first: bool, clean: bool) -> None:
         """The gateway has started. ``clean``: the one before it had come to its end."""

@@ -24,6 +24,9 @@ DIRTY_SHARE_HIGH = 0.9
 EXCLUDED_SHARE_HIGH = 0.5
 """Of the cache: what nothing but an unlink can free, and everybody else lacks."""
 
+CONFLICT = "InvalidObjectState"
+"""Its type: the health log tells each of them when it happens (``health.py``), ``status`` how many there were."""
+
 CLOCK_SKEW_S_HIGH = 300.0
 """S3 refuses requests that are dated more than 15 minutes off; at five it is time to act."""
 
@@ -127,8 +130,11 @@ def _of_upload(upload: UploadStatus) -> Iterator[Problem]:
         )
         yield _parked(examples[reason], text)
     if upload.conflicts:
-        text = f"{upload.conflicts} conflicts: both versions are kept, look for names with .conflict-"
-        yield Problem("InvalidObjectState", text, what=str(upload.conflicts))
+        text = (
+            f"{upload.conflicts} conflicts since the start, the last at {upload.last_conflict!r}: both sides changed it, "
+            "and both versions are kept; compare it with the name with .conflict- beside it, keep one"
+        )
+        yield Problem(CONFLICT, text, key=upload.last_conflict)
 
 
 def _parked(entry: ParkedEntry, text: str) -> Problem:

@@ -49,7 +49,6 @@ async def base_changed(ctx: Context, ino: int, base: Remote, info: ObjectInfo | 
         assert info is not None
         await _keep_both(ctx, ino, base.key, info)
         return
-    ctx.counters.conflicts += 1
     if info is None:
         _deleted_by_others(ctx, inode, base, verdict)
     else:
@@ -168,7 +167,6 @@ async def _keep_both(ctx: Context, ino: int, key: str, info: ObjectInfo) -> None
         await _move_theirs(ctx, ino, key, info)
     else:
         _move_ours(ctx, ino, key, info)
-    ctx.counters.conflicts += 1
 
 
 def _move_ours(ctx: Context, ino: int, key: str, info: ObjectInfo) -> None:
@@ -277,4 +275,7 @@ def remote_from(info: ObjectInfo, content_revision: int, meta_revision: int) -> 
 
 
 def _report(ctx: Context, event: str, key: str, what: str, **more: str) -> None:
+    if event == "conflict":
+        ctx.counters.conflicts += 1
+        ctx.counters.last_conflict = key
     ctx.hooks.event({"event": event, "key": key, "what": what, "at_ns": ctx.clock.time_ns(), **more})

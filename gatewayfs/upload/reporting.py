@@ -46,6 +46,7 @@ def report(ctx: Context, schedule: Schedule) -> UploadStatus:
         saved_bytes=counters.saved_bytes,
         rate_bytes_per_s=counters.rate(now_s),
         body_bytes_in_flight=ctx.budget.used_bytes,
+        last_conflict=counters.last_conflict,
         renames=ctx.renames.running(idle=not len(schedule)),
     )
 

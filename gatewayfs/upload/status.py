@@ -123,6 +123,8 @@ class UploadStatus:
     rate_bytes_per_s: float
     body_bytes_in_flight: int
     renames: tuple[Renaming, ...] = ()
+    last_conflict: str = ""
+    """Its object key."""
 
 
 @dataclass(slots=True)
@@ -130,6 +132,7 @@ class Counters:
     """Totals since start, and the ring of last errors."""
 
     conflicts: int = 0
+    last_conflict: str = ""
     uploaded_files: int = 0
     uploaded_bytes: int = 0
     copied: int = 0

@@ -95,3 +95,17 @@ async def test_a_missing_object_is_told_to_readers_only(autojump_clock: MockCloc
         except ObjectNotFound:
             continue
     assert [(refusal.operation, refusal.key) for refusal in heard] == [("S3GetObject", "a")]
+
+
+async def test_each_conflict_is_told_once_with_its_object_and_the_cure(autojump_clock: MockClock) -> None:
+    lines = Lines()
+    log = health(lines)
+    log.happened({"event": "conflict", "key": "a/b", "what": "bucket-wins", "other": "a/b.conflict-host-1"})
+    log.happened({"event": "cycle", "key": "c", "what": "aside"})
+    found = [Problem("InvalidObjectState", "1 conflicts", key="a/b")]
+    log.seen(found)  # what ``status`` counts was told when it happened
+    log.seen([])
+    (line,) = lines.said()
+    assert (line["type"], line["key"], line["state"]) == ("InvalidObjectState", "a/b", "on")
+    assert "a/b.conflict-host-1" in line["message"]
+    assert "compare them, keep one" in line["cure"]

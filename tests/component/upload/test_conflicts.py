@@ -3,6 +3,7 @@
 import pytest
 import trio
 
+from gatewayfs.daemon.problems import _of_upload
 from gatewayfs.s3.store import Capabilities
 from tests.component.upload.harness import GATEWAY_WINS
 from tests.support.fakestore import EVERYTHING, FakeObjectStore
@@ -25,6 +26,8 @@ async def test_bucket_wins_their_version_keeps_the_name_and_ours_goes_up_beside_
     async with world.running() as uploader:
         await uploader.drain()
         assert uploader.status().conflicts == 1
+        (problem,) = _of_upload(uploader.status())
+        assert (problem.key, "'report.txt'" in problem.text) == ("report.txt", True)
     assert data(world) == {"report.txt": b"theirs", CONFLICT: b"ours"}
     theirs = world.need("report.txt")
     assert world.need(CONFLICT).ino == ours, "open files follow our version"
