@@ -62,8 +62,13 @@ def _absolute_path(value: object) -> object:
     return Path(os.path.normpath(value))
 
 
+def is_share_name(value: object) -> bool:
+    """Whether a share may be called that."""
+    return isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", value) is not None
+
+
 def _share_name(value: object) -> object:
-    if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", value):
+    if not is_share_name(value):
         raise ValueError(
             "use up to 128 letters, digits, dots, dashes and underscores, beginning with a letter or digit"
         )
@@ -149,9 +154,13 @@ _RESERVED_FUSE_OPTIONS = {
 }
 
 
+def _is_word(item: object) -> bool:
+    return isinstance(item, str) and bool(item) and "\0" not in item
+
+
 def _fuse_options(value: object) -> object:
     items = [item.strip() for item in value.split(",") if item.strip()] if isinstance(value, str) else value
-    if not isinstance(items, list | tuple) or not all(isinstance(item, str) and item for item in items):
+    if not isinstance(items, list | tuple) or not all(_is_word(item) for item in items):
         raise ValueError('write a list like ["noatime", "nosuid"]')
     for item in items:
         advice = _RESERVED_FUSE_OPTIONS.get(str(item).partition("=")[0])
@@ -198,7 +207,7 @@ def _tags(value: object) -> object:
 
 def _patterns(value: object) -> object:
     items = [item.strip() for item in value.split(",") if item.strip()] if isinstance(value, str) else value
-    if not isinstance(items, list | tuple) or not all(isinstance(item, str) and item.strip("/") for item in items):
+    if not isinstance(items, list | tuple) or not all(_is_word(item) and item.strip("/") for item in items):
         raise ValueError('write a list of patterns like [".nfs*", "*.tmp", "build/*.o"]')
     return tuple(items)
 

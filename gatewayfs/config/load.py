@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from gatewayfs.config import secretfiles
-from gatewayfs.config.kinds import SecretInValue
+from gatewayfs.config.kinds import SecretInValue, is_share_name
 from gatewayfs.config.model import Option, ShareConfig, options
 from gatewayfs.config.relations import nested, relations
 from gatewayfs.errors import UserError
@@ -195,11 +195,11 @@ def _complete(gathered: _Gathered, env: Mapping[str, str], euid: int) -> None:
     bucket, prefix = gathered.get("share.bucket"), gathered.get("share.prefix")
     derived = share_name_for(bucket if isinstance(bucket, str) else "", prefix if isinstance(prefix, str) else "")
     # Never empty and never refused, so that a mistake in the bucket's name is told once, not three times.
-    fallback = derived if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", derived) else "share"
+    fallback = derived if is_share_name(derived) else "share"
     gathered.default("share.name", fallback)
     name = gathered.get("share.name")
     cache_root = "/var/cache" if euid == 0 else env.get("XDG_CACHE_HOME") or f"{env.get('HOME', '/tmp')}/.cache"
-    gathered.default("cache.directory", f"{cache_root}/gatewayfs/{name}" if isinstance(name, str) else "/")
+    gathered.default("cache.directory", f"{cache_root}/gatewayfs/{name if is_share_name(name) else fallback}")
     for option in secretfiles.OPTIONS:
         value = gathered.get(option)
         if isinstance(value, str) and value.startswith(secretfiles.VARIABLE_WRITTEN):
@@ -253,7 +253,7 @@ def _reason(error_type: str, context: Mapping[str, Any], option: Option) -> str:
 
 def _shown(value: object) -> str:
     text = f'"{value}"' if isinstance(value, str) else repr(value)
-    text = text.replace("\n", "\\n")
+    text = "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
     return text if len(text) <= 80 else text[:77] + "..."
 
 

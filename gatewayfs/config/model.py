@@ -41,6 +41,9 @@ from gatewayfs.config.kinds import (
 from gatewayfs.config.logoptions import AuditOptions, HealthOptions, LogOptions
 from gatewayfs.config.section import Section, option_name
 
+BYTES_MAX = 1 << 50
+"""More than any disk: what is larger is a slip of the pen."""
+
 
 class ShareOptions(Section):
     """What is shown, and what it is called."""
@@ -118,13 +121,19 @@ class CacheOptions(Section):
     # more than one of 1 KiB, so up to here a pack entry wins on both ends.
     # Derived from the disk where they are not given: see daemon.storing.cache_limits.
     size_bytes: Size | None = Field(
-        None, ge=16 << 20, description="What cached contents may take; by default 80 % of the file system."
+        None,
+        ge=16 << 20,
+        le=BYTES_MAX,
+        description="What cached contents may take; by default 80 % of the file system.",
     )
     min_free_bytes: Size | None = Field(
-        None, ge=0, description="What the file system shall keep free; by default 5 % of it, at most 10 GiB."
+        None,
+        ge=0,
+        le=BYTES_MAX,
+        description="What the file system shall keep free; by default 5 % of it, at most 10 GiB.",
     )
     dirty_max_bytes: Size | None = Field(
-        None, ge=8 << 20, description="What may wait to be uploaded; by default 80 % of cache.size."
+        None, ge=8 << 20, le=BYTES_MAX, description="What may wait to be uploaded; by default 80 % of cache.size."
     )
     small_file_bytes: Size = Field(64 << 10, ge=0, le=1 << 20, description="Files up to this size live in packs.")
     # Half of it under way: six times what a line of 1 Gbit/s and 20 ms holds, for stores that take their time, and

@@ -28,6 +28,9 @@ SIZE_HELP = 'write a size like "64MiB", "1.5 GiB", "5MB" or a number of bytes'
 RATE_BYTES_PER_S_MIN = 6400
 """51,200 bit/s, the smallest limit that AWS's schedules know. Below, single request heads take noticeable time."""
 
+RATE_BYTES_PER_S_MAX = 1 << 40
+"""More than any line: what is larger is a slip of the pen."""
+
 RATE_HELP = 'write a rate like "40Mbit", "5MB/s" or a number of bytes per second'
 DURATION_HELP = 'write a duration like "500ms", "2s", "5m", "1h", "1d" or a number of seconds'
 MODE_HELP = 'write the octal digits in quotes, like "0666"'
@@ -68,6 +71,8 @@ def parse_rate_limit(value: object) -> int | None:
         raise ValueError(f'{RATE_HELP}, or "off" for no limit') from None
     if rate < RATE_BYTES_PER_S_MIN:
         raise ValueError(f'too low; at least {RATE_BYTES_PER_S_MIN * 8 / 1000:g}kbit, or "off" for no limit')
+    if rate > RATE_BYTES_PER_S_MAX:
+        raise ValueError('too high for any line; write "off" for no limit')
     return rate
 
 

@@ -131,8 +131,8 @@ def _of_upload(upload: UploadStatus) -> Iterator[Problem]:
         yield _parked(examples[reason], text)
     if upload.conflicts:
         text = (
-            f"{upload.conflicts} conflicts since the start, the last at {upload.last_conflict!r}: both sides changed it, "
-            "and both versions are kept; compare it with the name with .conflict- beside it, keep one"
+            f"{upload.conflicts} conflicts since the start, the last at {upload.last_conflict!r}: both sides changed "
+            "it, and both versions are kept; compare it with the name with .conflict- beside it, keep one"
         )
         yield Problem(CONFLICT, text, key=upload.last_conflict)
 
