@@ -15,42 +15,23 @@ from collections.abc import Sequence
 
 import trio
 
-from gatewayfs.errors import GatewayError, NotADirectory, StoreError, Unavailable
+from gatewayfs.errors import GatewayError, NotADirectory, Unavailable
 from gatewayfs.refresh import markers
 from gatewayfs.refresh.apply import Applier, SourceMoved
-from gatewayfs.refresh.diff import Rows, child_key, passed, read_page
+from gatewayfs.refresh.diff import Rows, child_key, read_page
 from gatewayfs.refresh.inoset import InoSet
-from gatewayfs.refresh.listingpass import ListingPass
+from gatewayfs.refresh.listingpass import ListingPass, Walk
 from gatewayfs.refresh.removal import SLICE, sweep
 from gatewayfs.refresh.settings import RefreshSettings, Tally
-from gatewayfs.refresh.waiting import Requests, Shared, as_fs_error
+from gatewayfs.refresh.waiting import Requests, Shared
 from gatewayfs.s3.store import ListPage, ObjectStore
 
 log = logging.getLogger(__name__)
 
+STOPPED = "the share is starting or stopping: nothing is listed now"
+
 LIST_KEYS_MAX = 1000
 """S3's own maximum per page."""
-
-
-class Walk(Shared):
-    """A listing under way, shared by everybody who waits for it."""
-
-    def __init__(self, ino: int, *, renewing: bool, recursive: bool) -> None:
-        super().__init__()
-        self.ino = ino
-        self.renewing = renewing
-        self.recursive = recursive
-        self.pages = 0
-        self.current: ListingPass | None = None
-
-    def __repr__(self) -> str:
-        state = "finished" if self.finished else f"{self.pages} pages"
-        return f"<Walk of {self.ino}: {state}>"
-
-    def decided(self, name: bytes) -> bool:
-        """Whether the pages so far say what ``name`` is."""
-        walk = self.current
-        return walk is not None and walk.ordered and passed(walk.source, name, walk.covered)
 
 
 class Lister:
@@ -87,30 +68,6 @@ class Lister:
         while not self._complete(ino):
             walk = self.join(ino)
             await walk.wait(lambda: False, until, f"listing of {self._place(ino)}")
-
-    async def longest_below(self, ino: int) -> int:
-        """Bytes of the longest key below a directory, relative to it, as the bucket has it now; 0 when there is none.
-
-        Asks for every key, 1000 at a time. Raises: as ``ensure_listed``.
-        """
-        until = self._deadline()
-        directory = self._meta.require(ino).directory
-        if directory is None or directory.source is None:
-            return 0
-        source, token, longest = directory.source, "", 0
-        try:
-            with trio.fail_at(until):
-                while True:
-                    page = await self._requests.send(self._keys, source, token, until=lambda: until)
-                    self.lists += 1
-                    longest = max(longest, *(len(row.key.encode()) for row in page.objects), 0)
-                    token = page.next_token
-                    if not token:
-                        return max(0, longest - len(source.encode()))
-        except trio.TooSlowError:
-            raise Unavailable(f"too many keys to look through in time: {self._place(ino)}") from None
-        except StoreError as error:
-            raise as_fs_error(error) from error
 
     async def entries_after(self, ino: int, after_ino: int, wanted: int) -> tuple[list[int], bool]:
         """Up to ``wanted`` children with inode numbers above ``after_ino``, ascending, and whether these are the last.
@@ -167,6 +124,43 @@ class Lister:
         await walk.ended.wait()
         return walk
 
+    async def keys(self, prefix: str, token: str, start_after: str) -> ListPage:
+        """One LIST of all keys below a prefix, at any depth."""
+        self.lists += 1
+        return await self._store.list_page(
+            prefix, delimiter=False, token=token, start_after=start_after, max_keys=LIST_KEYS_MAX
+        )
+
+    def open_walk(self, ino: int, source: str, mark: int) -> Walk | None:
+        """A renewing walk of a directory whose rows somebody else brings (``flat.py``), and who must close it.
+
+        None when it is listed just now, or not from ``source``. ``mark``: held until it is closed.
+        """
+        if self.nursery is None:
+            raise Unavailable(STOPPED)
+        if ino in self._walks:
+            return None
+        walk = Walk(ino, renewing=True, recursive=True)
+        try:
+            walk.current = self._begin(walk, mark)
+        except GatewayError as problem:
+            log.info("%s is left to a listing of its own: %s", walk, problem)
+            return None
+        if walk.current is None or walk.current.source != source:
+            return None
+        self._walks[ino] = walk
+        return walk
+
+    def close_walk(self, walk: Walk, error: GatewayError | None) -> None:
+        """The walk is at its end, or given up."""
+        del self._walks[walk.ino]
+        if error is None:
+            self.listings += 1
+            self._doubted.discard(walk.ino)
+        if walk.current is not None:
+            self.total.add(walk.current.tally)
+        walk.finish(error)
+
     # ------------------------------------------------------------------ walks
 
     def _deadline(self) -> float:
@@ -185,7 +179,7 @@ class Lister:
 
     def _start(self, ino: int, *, renewing: bool, recursive: bool) -> Walk:
         if self.nursery is None:
-            raise Unavailable("the share is starting or stopping: nothing is listed now")
+            raise Unavailable(STOPPED)
         walk = self._walks[ino] = Walk(ino, renewing=renewing, recursive=recursive)
         self.nursery.start_soon(self._run, walk)
         return walk
@@ -195,18 +189,13 @@ class Lister:
         try:
             await self._walk(walk)
             error = None
-            self.listings += 1
-            self._doubted.discard(walk.ino)
         except GatewayError as problem:
             error = problem
         except Exception as problem:  # a bug costs the callers of this listing, not the mount
             log.exception("listing inode %d failed", walk.ino)
             error = Unavailable(f"internal error: {problem!r}")
         finally:
-            del self._walks[walk.ino]
-            if walk.current is not None:
-                self.total.add(walk.current.tally)
-            walk.finish(error)
+            self.close_walk(walk, error)
 
     async def _walk(self, walk: Walk) -> None:
         while True:
@@ -243,6 +232,8 @@ class Lister:
         token = ""
         while True:
             with self._applier.own.mark() as mark:
+                if walk.renewing:
+                    walk.want(self._deadline())  # nobody waits for it: each page has its own time
                 page = await self._requests.send(self._page, current.source, token, until=walk.until)
                 self.lists += 1
                 current.tally.lists += 1
@@ -275,9 +266,6 @@ class Lister:
             await trio.lowlevel.checkpoint()
         if doubtful:
             await self.verify(current, doubtful, walk)
-
-    async def _keys(self, source: str, token: str) -> ListPage:
-        return await self._store.list_page(source, delimiter=False, token=token, max_keys=LIST_KEYS_MAX)
 
     async def verify(self, current: ListingPass, doubtful: Sequence[tuple[bytes, str]], work: Shared) -> None:
         """Show those of the directories ``doubtful`` below which something is not in motion."""

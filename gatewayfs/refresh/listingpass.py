@@ -1,9 +1,11 @@
-"""The state of one walk over one directory's listing."""
+"""The state of one walk over one directory's listing: who waits for it, and how far it is."""
 
 from dataclasses import dataclass, field
 
+from gatewayfs.refresh.diff import passed
 from gatewayfs.refresh.inoset import InoSet
 from gatewayfs.refresh.settings import Tally
+from gatewayfs.refresh.waiting import Shared
 from gatewayfs.s3.store import ListedObject
 
 SHADOWS_MAX = 1000
@@ -58,3 +60,24 @@ class ListingPass:
         if first < self.covered:
             self.ordered = False
         self.covered = max(self.covered, last)
+
+
+class Walk(Shared):
+    """A listing under way, shared by everybody who waits for it."""
+
+    def __init__(self, ino: int, *, renewing: bool, recursive: bool) -> None:
+        super().__init__()
+        self.ino = ino
+        self.renewing = renewing
+        self.recursive = recursive
+        self.pages = 0
+        self.current: ListingPass | None = None
+
+    def __repr__(self) -> str:
+        state = "finished" if self.finished else f"{self.pages} pages"
+        return f"<Walk of {self.ino}: {state}>"
+
+    def decided(self, name: bytes) -> bool:
+        """Whether the pages so far say what ``name`` is."""
+        walk = self.current
+        return walk is not None and walk.ordered and passed(walk.source, name, walk.covered)

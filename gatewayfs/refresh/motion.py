@@ -3,8 +3,8 @@
 After ``rm -r d`` or ``mv d e`` the objects of ``d/`` stay in the bucket until the reconciler has deleted or moved them,
 and every LIST shows them. They are known, so they are never taken for news:
 
-* one by one by their keys: doomed, held by an inode with another name, changed by us since the LIST was asked, or
-  the aim of a write of ours that is under way or whose answer was lost;
+* one by one by their keys: doomed, held by an inode with another name or (while it is open) with none, changed by us
+  since the LIST was asked, or the aim of a write of ours that is under way or whose answer was lost;
 * all at once by their prefix: a renamed directory *claims* its old prefix until its children have been visited, whether
   we ever listed them or not (``Claims``). What others add there meanwhile shows when the move is done.
 
@@ -165,7 +165,8 @@ class Motion:
         ``tx`` is the transaction that will act on the answer.
         """
         noted = self.own.since(mark)
-        if noted is None or self._meta.dirty_count + self._meta.doomed_count + len(noted) > SCAN_MAX:
+        meta = self._meta
+        if noted is None or meta.dirty_count + meta.doomed_count + meta.orphan_count + len(noted) > SCAN_MAX:
             return prefixes
         found = self.claims.children(source)
         for key in _keys_in_motion(tx, noted):
@@ -200,6 +201,11 @@ def _keys_in_motion(reader: Reader, noted: list[str]) -> Iterator[str]:
     yield from noted
     for doomed in reader.iter_doomed():
         yield doomed.key
+    for ino in reader.iter_orphans():
+        # Removed here and still open: the object stays while somebody may read from it.
+        orphan = reader.inode(ino)
+        if orphan is not None and orphan.remote is not None:
+            yield orphan.remote.key
     for _, state in reader.iter_uploads():
         for attempt in state.attempts:
             yield attempt.key

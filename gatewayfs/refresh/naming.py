@@ -12,8 +12,8 @@ import trio
 from gatewayfs.errors import GatewayError, ObjectNotFound, Unavailable
 from gatewayfs.refresh.apply import Applier, SourceMoved
 from gatewayfs.refresh.diff import child_key
-from gatewayfs.refresh.listing import Lister, Walk
-from gatewayfs.refresh.listingpass import ListingPass
+from gatewayfs.refresh.listing import Lister
+from gatewayfs.refresh.listingpass import ListingPass, Walk
 from gatewayfs.refresh.settings import RefreshSettings
 from gatewayfs.refresh.waiting import Requests, Shared
 from gatewayfs.s3.store import ListPage, ObjectInfo, ObjectStore

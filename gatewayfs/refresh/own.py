@@ -44,7 +44,12 @@ class OwnRequests:
     @contextmanager
     def mark(self) -> Iterator[int]:
         """The present, to compare with while the block runs."""
-        mark = self._clock
+        with self.hold(self._clock) as mark:
+            yield mark
+
+    @contextmanager
+    def hold(self, mark: int) -> Iterator[int]:
+        """A mark that somebody holds, for longer than they do."""
         self._marks[mark] += 1
         try:
             yield mark

@@ -11,6 +11,7 @@ answer of the bucket is applied to the records as they are at that moment, never
     apply.py       rows into records, removal.py the opposite, markers.py the directory itself
     listing.py     directories, naming.py single names
     headpool.py    attributes (ahead.py: those wanted next; answers.py: what is made of them), targets.py symlinks
+    flat.py        a whole tree compared with one stream of LISTs; estimate.py: where that is cheaper
     renewal.py     lists again what was listed before; jobs.py refresh-cache as an operator sees it
     looking.py     single keys that are said to have changed (places.py: which of them matter; echoes.py: our own)
     notices.py     who says so, in which form      [pure]
@@ -21,9 +22,12 @@ from collections.abc import Callable, Sequence
 import trio
 
 from gatewayfs.meta.env import MetaStore
+from gatewayfs.meta.schema import Inode
 from gatewayfs.refresh.apply import Applier, CachedBytes
+from gatewayfs.refresh.flat import FlatWalk
 from gatewayfs.refresh.headpool import HeadPool
 from gatewayfs.refresh.listing import Lister
+from gatewayfs.refresh.longest import LongestKey
 from gatewayfs.refresh.looking import Looking
 from gatewayfs.refresh.motion import Motion
 from gatewayfs.refresh.naming import Names
@@ -68,7 +72,8 @@ class Refresh:
 
         self.ensure_listed = self._lister.ensure_listed
         self.entries_after = self._lister.entries_after
-        self.longest_below = self._lister.longest_below
+        self._longest = LongestKey(meta, store, self._requests, settings)
+        self.longest_below = self._longest.below
         self.ensure_name = self._names.ensure_name
         self.ensure_attributes = self._heads.ensure_attributes
         self.recheck = self._heads.recheck
@@ -130,7 +135,10 @@ class Refresh:
 
     def begin(self, progress: RefreshProgress) -> Renewal:
         """A refresh that counts in ``progress``, and goes on where that says."""
-        return Renewal(self._meta, self._clock, self._lister, self._names, self._settings, progress)
+        return Renewal(self._meta, self._clock, self._lister, self._names, self._settings, progress, self._flat_walk)
+
+    def _flat_walk(self, progress: RefreshProgress, is_done: Callable[[Inode], bool]) -> FlatWalk:
+        return FlatWalk(self._applier, self._lister, self._requests, self._settings, progress, is_done)
 
     def claimant(self, key: str, directory: int) -> int:
         """The renamed directory, its children not visited yet, that whatever lies at ``key`` belongs to; 0 if to none.
@@ -148,7 +156,7 @@ class Refresh:
             heads_in_flight=heads.in_flight,
             heads_waiting=heads.waiting,
             listings=lister.listings,
-            lists=lister.lists,
+            lists=lister.lists + self._longest.lists,
             heads=heads.heads,
             probes=self._names.probes,
             added=lister.total.added,

@@ -1,29 +1,35 @@
 """``refresh-cache``: list again what was listed before, and say what came of it.
 
 As File Gateway has it: the inventory only, no data; recursively, but only into folders that are known here, because an
-unlisted one is listed on first use anyway. A refresh of an unchanged bucket costs one LIST per 1000 names and directory
-and no HEAD. Directories are taken a few at a time, each page by page, so memory and the pauses it makes do not grow
-with the bucket.
+unlisted one is listed on first use anyway. Each tree is taken as one stream of LISTs or directory by directory, as
+costs fewer of them (``estimate.py``); an unchanged bucket of N objects costs N/1000 LISTs and no HEAD. A few streams or
+directories are under way at a time, each page by page, so memory and the pauses it makes do not grow with the bucket.
 
 How far it is stands in the records: each directory says when its last listing began. One that was listed since the
 refresh was asked for is not listed again, so a refresh that is run again after a restart goes on where it was.
 """
 
+import logging
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import trio
 
 from gatewayfs.errors import FsError, GatewayError, NoEntry, NotADirectory, StaleInode, StoreError, Unavailable
 from gatewayfs.meta.env import MetaStore
 from gatewayfs.meta.schema import Inode
-from gatewayfs.refresh.listing import Lister, Walk
+from gatewayfs.refresh.estimate import estimate
+from gatewayfs.refresh.flat import FlatWalk, Unordered
+from gatewayfs.refresh.listing import Lister
+from gatewayfs.refresh.listingpass import Walk
 from gatewayfs.refresh.naming import Names
 from gatewayfs.refresh.removal import SLICE
 from gatewayfs.refresh.settings import RefreshProgress, RefreshReport, RefreshSettings
 from gatewayfs.refresh.waiting import as_fs_error
 from gatewayfs.runtime.clock import Clock
 from gatewayfs.types import ROOT_INO
+
+log = logging.getLogger(__name__)
 
 
 class Renewal:
@@ -41,6 +47,7 @@ class Renewal:
         names: Names,
         settings: RefreshSettings,
         progress: RefreshProgress,
+        flat: Callable[[RefreshProgress, Callable[[Inode], bool]], FlatWalk],
     ) -> None:
         self._meta = meta
         self._clock = clock
@@ -48,6 +55,8 @@ class Renewal:
         self._names = names
         self._settings = settings
         self._waiting: deque[int] = deque()
+        self._flat = flat
+        self._streams = True
         self._failure: GatewayError | None = None
         self.progress = progress
 
@@ -111,19 +120,47 @@ class Renewal:
         while self._waiting and self._failure is None:
             ino = self._waiting.popleft()
             try:
-                if not self._is_done(self._meta.inode(ino)):
-                    self._account(await self._lister.renew(ino, recursive=recursive))
-                elif recursive:
-                    await self._take_below(ino)
+                if not (recursive and await self._stream(ino)):
+                    await self._single(ino, recursive=recursive)
+            except StaleInode:
+                continue  # removed meanwhile
             except FsError as stopping:
                 self._failure = stopping
 
-    def _is_done(self, inode: Inode | None) -> bool:
+    async def _single(self, ino: int, *, recursive: bool) -> None:
+        """Take a directory by itself; recursively, what it shows waits for its turn."""
+        if not self._is_done(self._meta.require(ino)):
+            self._account(await self._lister.renew(ino, recursive=recursive))
+        elif recursive:
+            await self._take_below(ino)
+
+    async def _stream(self, ino: int) -> bool:
+        """Take the whole tree at a directory at once, if that is cheaper; returns whether it was."""
+        if not self._streams or not (await estimate(self._meta, ino, self._is_done)).streams:
+            return False
+        walk = self._flat(self.progress, self._is_done)
+        try:
+            await walk.run(ino)
+        except Unordered as problem:
+            log.info("directories are listed one by one: %s", problem)
+            self._streams = False
+            self._take(ino)
+        except StoreError as problem:
+            if problem.transient:
+                self._failure = problem
+            else:  # whoever may not list everything may list some of it
+                self._streams = False
+                self._take(ino)
+        for left in walk.left:
+            await self._single(left, recursive=False)
+        return True
+
+    def _is_done(self, inode: Inode) -> bool:
         """Whether a directory was listed since this refresh was asked for.
 
         A date in the future, of a clock that was set back since, proves nothing.
         """
-        directory = inode.directory if inode is not None else None
+        directory = inode.directory
         return directory is not None and self.progress.since_ns < directory.listed_ns <= self._clock.time_ns()
 
     async def _take_below(self, ino: int) -> None:

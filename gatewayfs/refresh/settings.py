@@ -100,12 +100,15 @@ class RefreshProgress:
     Attributes:
         since_ns: when it was asked for. A directory whose listing began later is as new as this refresh wants it.
         errors: one line for each directory that could not be listed, the first ``ERRORS_MAX`` of them.
+        positions: for each tree that is compared with one stream of LISTs (``flat.py``), by its inode: the last key
+            that was applied. Few, as many as run at a time.
     """
 
     since_ns: int
     listed: int = 0
     tally: Tally = field(default_factory=Tally)
     errors: list[str] = field(default_factory=list)
+    positions: dict[str, str] = field(default_factory=dict)
 
     def report(self) -> RefreshReport:
         """What it did so far."""

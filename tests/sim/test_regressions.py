@@ -378,3 +378,9 @@ def test_a_tree_nobody_has_listed_moves_with_its_markers_and_their_data(tmp_path
         assert (oct(inode.mode), inode.uid) == ("0o40700", 7)
 
     in_a_world(tmp_path, body)
+
+
+def test_a_refresh_beside_an_open_removed_file_shows_no_directory_for_its_object() -> None:
+    """The object stays in the bucket while the file is open; its prefix was not taken for one in motion."""
+    steps = [Open(0), Remove(2, False), Rename(0, 0, b"b"), Drain(), Refresh(0, False)]
+    perform(steps, existing=["a/a", "b/"])

@@ -3,12 +3,16 @@
 The uploader is played by a simple one (``Uploader``): it takes one step when told, in the order of the real one.
 """
 
+from contextlib import contextmanager
+
+import pytest
 import trio
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from gatewayfs.errors import FsError, ObjectNotFound
 from gatewayfs.meta.schema import Doomed
+from gatewayfs.refresh.estimate import Estimate
 from tests.component.refresh.harness import World, replace, shown
 
 NAMES = st.sampled_from(["a", "a-", "b"])
@@ -21,8 +25,12 @@ QUIET = settings(max_examples=80, deadline=None, suppress_health_check=[HealthCh
 
 
 @QUIET
-@given(changes=st.lists(st.tuples(FOREIGN, st.binary(max_size=2)), max_size=40), page=st.sampled_from([1, 2, 1000]))
-def test_after_any_foreign_changes_a_refresh_shows_the_bucket(tmp_path_factory, changes, page):
+@given(
+    changes=st.lists(st.tuples(FOREIGN, st.binary(max_size=2)), max_size=40),
+    page=st.sampled_from([1, 2, 1000]),
+    streams=st.booleans(),
+)
+def test_after_any_foreign_changes_a_refresh_shows_the_bucket(tmp_path_factory, changes, page, streams):
     async def play():
         w = World(tmp_path_factory.mktemp("share"))
         w.store.page_keys_max = page
@@ -40,7 +48,16 @@ def test_after_any_foreign_changes_a_refresh_shows_the_bucket(tmp_path_factory, 
                     assert w.tree() == shown(w.store)
         w.close()
 
-    trio.run(play)
+    with refreshed_by(streams):
+        trio.run(play)
+
+
+@contextmanager
+def refreshed_by(streams):
+    """Whatever is cheaper: every tree as one stream, or directory by directory."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Estimate, "streams", streams)
+        yield
 
 
 class Uploader:
@@ -250,10 +267,11 @@ ACTIONS = ["put", "put", "delete", "refresh", "list", "lookup", "head", "upload"
     present=st.sets(KEYS, max_size=6),
     steps=st.lists(st.tuples(st.sampled_from(ACTIONS), KEYS, KEYS, st.integers(0, 9)), max_size=30),
     page=st.sampled_from([1, 1000]),
+    streams=st.booleans(),
 )
-@example(present={"b/a/a", "a/a/a"}, steps=[("remove", "a", "a", 0), ("rename", "a", "a", 0)], page=1)
+@example(present={"b/a/a", "a/a/a"}, steps=[("remove", "a", "a", 0), ("rename", "a", "a", 0)], page=1, streams=False)
 def test_what_was_removed_or_renamed_here_never_comes_back_and_all_ends_as_the_bucket(
-    tmp_path_factory, present, steps, page
+    tmp_path_factory, present, steps, page, streams
 ):
     async def play():
         w = World(tmp_path_factory.mktemp("share"))
@@ -268,4 +286,5 @@ def test_what_was_removed_or_renamed_here_never_comes_back_and_all_ends_as_the_b
             await player.settle()
         w.close()
 
-    trio.run(play, clock=trio.testing.MockClock(autojump_threshold=0))
+    with refreshed_by(streams):
+        trio.run(play, clock=trio.testing.MockClock(autojump_threshold=0))

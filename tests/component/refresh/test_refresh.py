@@ -6,11 +6,14 @@ import trio
 from gatewayfs.errors import NoEntry, NotADirectory, StaleInode, StoreAccessDenied, Unavailable
 from gatewayfs.meta.schema import Attempt, Remote, UploadState
 from gatewayfs.refresh import motion
+from gatewayfs.refresh.estimate import Estimate
 from gatewayfs.s3.store import InlineBody
 from tests.component.refresh.harness import DEFAULTS, OURS, replace, shown
 
 
-async def test_an_unchanged_bucket_costs_one_list_per_directory_and_writes_nothing(w):
+@pytest.mark.parametrize("streams", [True, False])
+async def test_an_unchanged_bucket_costs_few_lists_and_writes_nothing(w, streams, monkeypatch):
+    monkeypatch.setattr(Estimate, "streams", streams)
     for number in range(30):
         w.store.foreign_put(f"d{number % 3}/f{number}")
     async with w.running():
@@ -19,8 +22,9 @@ async def test_an_unchanged_bucket_costs_one_list_per_directory_and_writes_nothi
         w.store.requests.clear()
         w.kernel.forget()
         report = await w.refresh.refresh()
-    assert sorted(w.store.requests) == [("list_page", prefix) for prefix in ("", "d0/", "d1/", "d2/")]
-    assert (report.listed, report.requests) == (4, 4)
+    prefixes = [""] if streams else ["", "d0/", "d1/", "d2/"]
+    assert sorted(w.store.requests) == [("list_page", prefix) for prefix in prefixes]
+    assert (report.listed, report.names, report.requests) == (4, 33, len(prefixes))
     assert (report.added, report.changed, report.removed, report.kept_dirty) == (0, 0, 0, 0)
     assert w.kernel.inodes == w.kernel.entries == []
     changed = [ino for ino, inode in before.items() if w.meta.inode(ino) != inode]
@@ -299,7 +303,7 @@ async def test_a_folder_that_may_not_be_listed_does_not_stop_the_others(w):
         original = w.store.list_page
 
         async def list_page(prefix, **arguments):
-            if prefix == "a/":
+            if prefix == "a/" or not arguments["delimiter"]:
                 raise StoreAccessDenied("AccessDenied: ListObjectsV2")
             return await original(prefix, **arguments)
 
