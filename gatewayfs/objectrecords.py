@@ -6,7 +6,8 @@ apart.
 """
 
 from gatewayfs.meta.schema import Headers, Inode
-from gatewayfs.s3.attributes import PosixAttributes, ShareDefaults, decode
+from gatewayfs.s3.attributes import ShareDefaults, decode
+from gatewayfs.s3.dialects import PosixAttributes, link_target
 from gatewayfs.s3.store import ObjectHeaders, ObjectInfo
 
 
@@ -15,10 +16,11 @@ def attribute_fields(info: ObjectInfo, defaults: ShareDefaults) -> dict[str, int
     object does not say."""
     found = decode(
         info.metadata,
-        key_is_directory=info.key.endswith("/"),
+        key=info.key,
+        size=info.size,
         defaults=defaults,
         last_modified_ns=info.last_modified_ns,
-    ).attributes
+    )
     return {
         "mode": found.mode,
         "uid": found.uid,
@@ -28,6 +30,11 @@ def attribute_fields(info: ObjectInfo, defaults: ShareDefaults) -> dict[str, int
         "btime_ns": found.btime_ns or 0,
         "rdev": found.rdev,
     }
+
+
+def link_text(info: ObjectInfo, data: bytes) -> bytes:
+    """The target of a symlink whose object holds ``data``; b"" where it has none."""
+    return data or link_target(info.metadata) or b""
 
 
 def posix_attributes(inode: Inode) -> PosixAttributes:

@@ -107,6 +107,9 @@ class ObjectsOptions(Section):
     )
     kms_key: Text | None = Field(None, description="KMS key for sse-kms and dsse-kms.")
     bucket_key: Flag = Field(False, description="Let sse-kms derive keys from one key per bucket.")
+    also_write: Annotated[Literal["none", "s3fs", "rclone"], Kind("choice", str)] = Field(
+        "none", description="Tool for whose eyes attributes are written in its own form too."
+    )
     # What AWS computes by itself where nobody says; over 10 GiB/s here, 0.6 us for a small object.
     checksum: Annotated[Literal["crc64nvme", "crc32c", "none"], Kind("choice", str)] = Field(
         "crc64nvme", description="Checksum that objects are stored with and compared with when read whole."

@@ -94,6 +94,7 @@ def upload_settings(config: ShareConfig) -> UploadSettings:
         conflict_policy=Policy(upload.conflicts),
         gateway_name=config.share.name,
         guess_mime_type=upload.guess_mime_type,
+        also_write="" if config.objects.also_write == "none" else config.objects.also_write,
         exclude=upload.exclude,
         read_only=config.share.read_only,
         defaults=share_defaults(config),

@@ -10,7 +10,7 @@ import stat
 import msgspec
 
 from gatewayfs.meta.schema import Directory, Inode, Remote
-from gatewayfs.objectrecords import attribute_fields, headers_record
+from gatewayfs.objectrecords import attribute_fields, headers_record, link_text
 from gatewayfs.refresh.diff import storage_class
 from gatewayfs.s3.attributes import ShareDefaults, split_metadata
 from gatewayfs.s3.store import ListedObject, ObjectInfo
@@ -148,6 +148,8 @@ def with_attributes(inode: Inode, info: ObjectInfo, defaults: ShareDefaults) -> 
     )
     if not known.is_symlink:
         known = replace(known, target=None)
+    elif info.size == 0 and (target := link_text(info, b"")):
+        known = replace(known, target=target, size=len(target))
     if inode.is_directory and inode.remote is not None:
         if told["mtime_ns"] == inode.remote.marker_mtime_ns:
             # Nobody set it since: what moved the times here were the directory's own entries.

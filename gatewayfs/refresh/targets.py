@@ -3,6 +3,7 @@
 import trio
 
 from gatewayfs.errors import InvalidArgument, ObjectNotFound, PreconditionFailed, StoreError, Unavailable
+from gatewayfs.objectrecords import link_text
 from gatewayfs.refresh.apply import Applier
 from gatewayfs.refresh.headpool import HeadPool
 from gatewayfs.refresh.records import replace
@@ -87,5 +88,7 @@ class Targets:
                 tx.put(replace(inode, target=data, size=len(data)))
 
     async def _get(self, key: str, etag: str) -> bytes:
-        _, data = await self._store.get(ObjectKey(key), 0, SYMLINK_BYTES_MAX + 1, if_match=ETag(etag) if etag else None)
-        return data
+        info, data = await self._store.get(
+            ObjectKey(key), 0, SYMLINK_BYTES_MAX + 1, if_match=ETag(etag) if etag else None
+        )
+        return link_text(info, data)

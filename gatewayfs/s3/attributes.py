@@ -18,24 +18,37 @@ Metadata of an object falls into three heaps:
 ``split_metadata`` cuts the first heap off the rest. What it calls *foreign* (xattrs and reserved together) is kept in
 the inode record in its wire form and written back verbatim, so metadata that nobody edits never changes by a byte.
 
+Other tools keep the same attributes under other keys (``dialects.py``). Those are read too, and wherever an object
+carries them they are written along, so that no tool is told something stale.
+
 Everything read here was written by somebody else and may be hostile: a value that makes no sense costs exactly that
-attribute (the share's default stands in), never an exception. Other tools' dialects (s3fs, rclone, geesefs) become
-further rows of ``READERS``.
+attribute (the share's default stands in), never an exception. An object's data is never hidden behind metadata: a
+special file is empty and a symlink's target is short, so whatever else claims to be one is a regular file.
 """
 
 import os
 import re
 import stat
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from gatewayfs.s3.dialects import (
+    OTHERS,
+    TIME_NS_MAX,
+    TIME_NS_MIN,
+    PosixAttributes,
+    Reading,
+    link_target,
+    parse_id,
+    parse_octal,
+    precedence,
+    renewed,
+    written,
+)
+from gatewayfs.types import SYMLINK_BYTES_MAX
+
 USER_AGENT = "gatewayfs"
-
-UID_MAX = (1 << 32) - 2
-"""4294967295 is (uid_t)-1, which means "unchanged" to chown: nobody can own a file with it."""
-
-TIME_NS_MAX = (1 << 63) - 1
-TIME_NS_MIN = -(1 << 63)
+RCLONE_LINK_SUFFIX = ".rclonelink"
 
 NS_PER_MS = 1_000_000
 
@@ -51,31 +64,14 @@ OWN_KEYS = frozenset(
         "user-agent",
     }
 )
-_DECIMAL = re.compile(r"[0-9]{1,10}")
-_OCTAL = re.compile(r"[0-7]{1,8}")
 _DEVICE = re.compile(r"([0-9]{1,4}):([0-9]{1,7})")
 _TIME = re.compile(r"(-?[0-9]{1,19})(ns)?")
 
-_TYPES_FROM_METADATA = frozenset({stat.S_IFLNK, stat.S_IFIFO, stat.S_IFSOCK})
 DEVICE_TYPES = frozenset({stat.S_IFCHR, stat.S_IFBLK})
 
 MAJOR_MAX = (1 << 12) - 1
 MINOR_MAX = (1 << 20) - 1
 """Linux: a dev_t of 12 and 20 bits."""
-
-
-@dataclass(frozen=True, slots=True)
-class PosixAttributes:
-    """What POSIX knows about a file and metadata can hold. ``mode`` is the full st_mode, type bits included; ``rdev``
-    is 0 for anything but a device node."""
-
-    mode: int
-    uid: int
-    gid: int
-    mtime_ns: int
-    atime_ns: int | None = None
-    btime_ns: int | None = None
-    rdev: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,51 +82,6 @@ class ShareDefaults:
     directory_mode: int = 0o777
     uid: int = 65534
     gid: int = 65534
-
-
-@dataclass(frozen=True, slots=True)
-class Decoded:
-    """Attributes of one object; ``given`` names the fields its metadata supplied, the rest are defaults."""
-
-    attributes: PosixAttributes
-    given: frozenset[str]
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """What one dialect found; None where it found nothing usable. ``mode`` may lack type bits."""
-
-    mode: int | None = None
-    uid: int | None = None
-    gid: int | None = None
-    mtime_ns: int | None = None
-    atime_ns: int | None = None
-    btime_ns: int | None = None
-    rdev: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Reader:
-    """One dialect: its name and a function from lower-case metadata to a reading."""
-
-    name: str
-    read: Callable[[Mapping[str, str]], Reading]
-
-
-def _read_file_gateway(metadata: Mapping[str, str]) -> Reading:
-    return Reading(
-        mode=_parse_octal(metadata.get("file-permissions")),
-        uid=_parse_id(metadata.get("file-owner")),
-        gid=_parse_id(metadata.get("file-group")),
-        mtime_ns=_parse_time(metadata.get("file-mtime")),
-        atime_ns=_parse_time(metadata.get("file-atime")),
-        btime_ns=_parse_time(metadata.get("file-btime")),
-        rdev=_parse_device(metadata.get("file-rdev")),
-    )
-
-
-READERS: tuple[Reader, ...] = (Reader("file-gateway", _read_file_gateway),)
-"""Dialects in order of trust: for every attribute the first reader that has it wins."""
 
 
 # --------------------------------------------------------------------------- attributes
@@ -154,69 +105,74 @@ def encode(attributes: PosixAttributes) -> dict[str, str]:
     return metadata
 
 
+def whole_metadata(attributes: PosixAttributes, foreign: Mapping[str, str], also: str) -> dict[str, str]:
+    """Return everything an object shall carry: ``attributes`` in our form, in the dialect ``also`` (see
+    ``dialects.written``) and wherever ``foreign`` holds them; the rest of ``foreign`` verbatim."""
+    return {**renewed(foreign, attributes), **written(also, attributes), **encode(attributes)}
+
+
 def decode(
     metadata: Mapping[str, str],
     *,
-    key_is_directory: bool,
+    key: str,
+    size: int,
     defaults: ShareDefaults,
     last_modified_ns: int,
-) -> Decoded:
+) -> PosixAttributes:
     """Return the attributes that ``metadata`` (keys in any letter case) holds. Never raises on bad metadata.
 
     Args:
-        key_is_directory: the object's key ends with "/". Only the key makes a directory, and it always does.
+        key: the object's key. Only a "/" at its end makes a directory, and it always does.
+        size: of the object, in bytes.
         defaults: stand in for what metadata does not say.
         last_modified_ns: the object's LastModified, the mtime where metadata has none.
 
     A missing atime or btime stays None.
     """
-    lowered = {key.lower(): value for key, value in metadata.items()}
-    reading = _merge(reader.read(lowered) for reader in READERS)
-    default_mode = defaults.directory_mode if key_is_directory else defaults.file_mode
-    mode = default_mode if reading.mode is None else reading.mode
-    kind = _file_type(mode, key_is_directory, reading.rdev is not None)
-    attributes = PosixAttributes(
+    lowered = {name.lower(): value for name, value in metadata.items()}
+    is_directory = key.endswith("/")
+    reading = precedence(
+        _read_own(lowered),
+        [read(lowered, is_directory) for read in OTHERS],
+        ours=lowered.get("user-agent") == USER_AGENT,
+    )
+    mode, rdev = reading.mode, _parse_device(lowered.get("file-rdev"))
+    if mode is None:
+        # rclone tells a symlink by its name alone, unless it writes metadata too.
+        linked = key.endswith(RCLONE_LINK_SUFFIX)
+        mode = defaults.directory_mode if is_directory else stat.S_IFLNK | 0o777 if linked else defaults.file_mode
+    kind = stat.S_IFDIR if is_directory else _type_of_file(mode, size, rdev, link_target(lowered))
+    return PosixAttributes(
         mode=kind | stat.S_IMODE(mode),
         uid=defaults.uid if reading.uid is None else reading.uid,
         gid=defaults.gid if reading.gid is None else reading.gid,
         mtime_ns=last_modified_ns if reading.mtime_ns is None else reading.mtime_ns,
         atime_ns=reading.atime_ns,
         btime_ns=reading.btime_ns,
-        rdev=(reading.rdev or 0) if kind in DEVICE_TYPES else 0,
+        rdev=rdev if rdev is not None and kind in DEVICE_TYPES else 0,
     )
-    given = frozenset(name for name in Reading.__slots__ if getattr(reading, name) is not None)
-    return Decoded(attributes, given)
 
 
-def _merge(readings: Iterable[Reading]) -> Reading:
-    merged: dict[str, int | None] = dict.fromkeys(Reading.__slots__)
-    for reading in readings:
-        for name, value in merged.items():
-            if value is None:
-                merged[name] = getattr(reading, name)
-    return Reading(**merged)
+def _read_own(metadata: Mapping[str, str]) -> Reading:
+    return Reading(
+        mode=parse_octal(metadata.get("file-permissions")),
+        uid=parse_id(metadata.get("file-owner")),
+        gid=parse_id(metadata.get("file-group")),
+        mtime_ns=_parse_time(metadata.get("file-mtime")),
+        atime_ns=_parse_time(metadata.get("file-atime")),
+        btime_ns=_parse_time(metadata.get("file-btime")),
+    )
 
 
-def _file_type(mode: int, key_is_directory: bool, device_named: bool) -> int:
-    if key_is_directory:
-        return stat.S_IFDIR
+def _type_of_file(mode: int, size: int, rdev: int | None, target: bytes | None) -> int:
     kind = stat.S_IFMT(mode)
-    sensible = kind in _TYPES_FROM_METADATA or (kind in DEVICE_TYPES and device_named)
+    if kind == stat.S_IFLNK:
+        sensible = 0 < size <= SYMLINK_BYTES_MAX or (size == 0 and target is not None)
+    elif kind in DEVICE_TYPES:
+        sensible = size == 0 and rdev is not None
+    else:
+        sensible = size == 0 and kind in (stat.S_IFIFO, stat.S_IFSOCK)
     return kind if sensible else stat.S_IFREG
-
-
-def _parse_octal(text: str | None) -> int | None:
-    if text is None or not _OCTAL.fullmatch(text.strip()):
-        return None
-    value = int(text, 8)
-    return value if value <= 0o177777 else None
-
-
-def _parse_id(text: str | None) -> int | None:
-    if text is None or not _DECIMAL.fullmatch(text.strip()):
-        return None
-    value = int(text)
-    return value if value <= UID_MAX else None
 
 
 def _parse_device(text: str | None) -> int | None:

@@ -14,6 +14,7 @@ from email.errors import MessageError
 from email.header import decode_header
 
 from gatewayfs.s3.attributes import OWN_KEYS
+from gatewayfs.s3.dialects import READ_KEYS, understood
 
 XATTR_NAMESPACE = b"user."
 XATTR_KEY_PREFIX = "xattr-"
@@ -21,7 +22,7 @@ XATTR_EMPTY = "="
 """Stands for the empty xattr value: some servers and proxies drop headers without a value."""
 
 _RESERVED_KEYS = frozenset({"user-agent", "user-agent-id", "fs-id"})
-_RESERVED_PREFIX = "file-"
+_RESERVED_PREFIXES = ("file-", "goog-reserved-")
 
 # Names and values that travel through every HTTP server unharmed. No underscore: nginx, which stands before many
 # stores, drops such headers unless told otherwise. No double blank: signatures collapse them, servers may too.
@@ -36,10 +37,12 @@ def xattrs_from_metadata(metadata: Mapping[str, str]) -> dict[bytes, bytes]:
     RFC 2047 encoded words, which S3 makes of non-ASCII values, are shown as UTF-8 text.
     """
     xattrs: dict[bytes, bytes] = {}
-    for key, value in metadata.items():
-        shown = _xattr_of(key.lower(), value)
+    lowered = {key.lower(): value for key, value in metadata.items()}
+    attributes = understood(lowered)
+    for key, value in lowered.items():
+        shown = None if key in attributes else _xattr_of(key, value)
         # A name both in plain and in encoded form can only come from elsewhere; the plain one is what people see.
-        if shown is not None and (shown[0] not in xattrs or not key.lower().startswith(XATTR_KEY_PREFIX)):
+        if shown is not None and (shown[0] not in xattrs or not key.startswith(XATTR_KEY_PREFIX)):
             xattrs[shown[0]] = shown[1]
     return xattrs
 
@@ -54,8 +57,9 @@ def metadata_from_xattrs(xattrs: Mapping[bytes, bytes], previous: Mapping[str, s
     """
     metadata: dict[str, str] = {}
     kept: set[bytes] = set()
+    attributes = understood(previous or {})
     for key, value in (previous or {}).items():
-        shown = _xattr_of(key, value)
+        shown = None if key in attributes else _xattr_of(key, value)
         if shown is None:
             metadata[key] = value
         elif xattrs.get(shown[0]) == shown[1] and shown[0] not in kept:
@@ -70,7 +74,7 @@ def metadata_from_xattrs(xattrs: Mapping[bytes, bytes], previous: Mapping[str, s
 
 def _xattr_of(key: str, value: str) -> tuple[bytes, bytes] | None:
     """Return the (name, value) one metadata entry shows, None where it shows nothing."""
-    if key in OWN_KEYS or key in _RESERVED_KEYS or key.startswith(_RESERVED_PREFIX):
+    if key in OWN_KEYS or key in _RESERVED_KEYS or key.startswith(_RESERVED_PREFIXES):
         return None
     if not key.startswith(XATTR_KEY_PREFIX):
         return XATTR_NAMESPACE + key.encode(), _display(value)
@@ -87,7 +91,9 @@ def _metadata_of(name: bytes, value: bytes) -> tuple[str, str]:
     if not name.startswith(XATTR_NAMESPACE):
         raise ValueError(f"not in the user namespace: {name!r}")
     short = name.removeprefix(XATTR_NAMESPACE).decode("latin-1")
-    reserved = short in _RESERVED_KEYS or short.startswith((_RESERVED_PREFIX, XATTR_KEY_PREFIX))
+    reserved = (
+        short in _RESERVED_KEYS or short in READ_KEYS or short.startswith((*_RESERVED_PREFIXES, XATTR_KEY_PREFIX))
+    )
     if not reserved and _PLAIN_NAME.fullmatch(short) and _PLAIN_VALUE.fullmatch(value) and b"=?" not in value:
         return short, value.decode("ascii")
     encoded = base64.b32encode(name).decode("ascii").rstrip("=").lower()

@@ -33,7 +33,7 @@ async def send_copy(ctx: Context, inode: Inode, step: Copy) -> None:
     if source.size > COPY_BYTES_MAX:
         await copy_large(ctx, inode, step)
         return
-    metadata = object_metadata(inode) if step.rewrite else None
+    metadata = object_metadata(inode, ctx.settings.also_write) if step.rewrite else None
     headers = object_headers(inode, ctx.settings.guess_mime_type)
     digest = metadata_digest(metadata) if metadata is not None else b""
     attempt: Attempt | None = None
@@ -136,7 +136,7 @@ async def copy_large(ctx: Context, inode: Inode, step: Copy) -> None:
         return
     pinned = Source(source.key, info.etag, info.last_modified_ns, info.version_id)
     await abort(ctx, ino)
-    metadata = object_metadata(inode) if step.rewrite else dict(info.metadata)
+    metadata = object_metadata(inode, ctx.settings.also_write) if step.rewrite else dict(info.metadata)
     headers = object_headers(inode, ctx.settings.guess_mime_type) if step.rewrite else info.headers
     state = await create(ctx, inode, key, 0, metadata, headers)
     planned = [PlannedPart(n, start, length, None) for n, (start, length) in enumerate(copy_ranges(source.size), 1)]

@@ -8,6 +8,7 @@ import msgspec
 
 from gatewayfs.errors import LocalError, ObjectNotFound, PreconditionFailed
 from gatewayfs.meta.schema import Doomed, Inode, Remote
+from gatewayfs.objectrecords import link_text
 from gatewayfs.types import ETag, ObjectKey
 from gatewayfs.upload import records
 from gatewayfs.upload.context import Context
@@ -56,11 +57,11 @@ async def _fetch_target(ctx: Context, inode: Inode, remote: Remote) -> None:
     """A symlink's target is its object's data."""
     match = ETag(remote.etag) if remote.etag else None
     try:
-        _, target = await ctx.call(ctx.store.get(ObjectKey(remote.key), 0, remote.size, if_match=match))
+        info, data = await ctx.call(ctx.store.get(ObjectKey(remote.key), 0, max(remote.size, 1), if_match=match))
     except (PreconditionFailed, ObjectNotFound):
         await absorb(ctx, inode.ino, remote.key, await ctx.look(remote.key))
         return
-    now = ctx.meta.inode(inode.ino)
+    target, now = link_text(info, data), ctx.meta.inode(inode.ino)
     if now is not None and now.remote == remote:
         with ctx.meta.transaction() as tx:
             tx.put(msgspec.structs.replace(now, target=target, size=len(target)))

@@ -13,7 +13,7 @@ import xxhash
 
 from gatewayfs.meta.schema import Inode
 from gatewayfs.objectrecords import posix_attributes
-from gatewayfs.s3.attributes import encode, metadata_size_bytes
+from gatewayfs.s3.attributes import metadata_size_bytes, whole_metadata
 from gatewayfs.s3.store import ARCHIVE_CLASSES, METADATA_BYTES_MAX, Heritage, ObjectHeaders
 from gatewayfs.types import ObjectKey
 
@@ -21,15 +21,18 @@ from gatewayfs.types import ObjectKey
 _TYPES = mimetypes.MimeTypes()
 
 
-def object_metadata(inode: Inode) -> dict[str, str]:
-    """Attributes in File Gateway's form, and everything else the object carried, verbatim.
+def object_metadata(inode: Inode, also: str) -> dict[str, str]:
+    """Attributes in File Gateway's form, and in another tool's if ``also`` names one; what the object carried besides.
 
-    Over S3's 2 KB the birth and access times go first: attributes people rely on and xattrs must not be lost to them.
+    Over S3's 2 KB the birth and access times go first, then the other tool's form: attributes
+    people rely on and xattrs must not be lost to them.
     """
     foreign = inode.foreign or {}
     whole = posix_attributes(inode)
-    for attributes in (whole, replace(whole, btime_ns=None), replace(whole, btime_ns=None, atime_ns=None)):
-        metadata = {**foreign, **encode(attributes)}
+    less = replace(whole, btime_ns=None)
+    least = replace(less, atime_ns=None)
+    for attributes, dialect in ((whole, also), (less, also), (least, also), (least, "")):
+        metadata = whole_metadata(attributes, foreign, dialect)
         if metadata_size_bytes(metadata) <= METADATA_BYTES_MAX:
             break
     return metadata

@@ -120,7 +120,7 @@ async def create(
 ) -> UploadState:
     inode = ctx.meta.inode(inode.ino) or inode
     if metadata is None:
-        metadata = object_metadata(inode)
+        metadata = object_metadata(inode, ctx.settings.also_write)
     if headers is None:
         headers = object_headers(inode, ctx.settings.guess_mime_type)
     before = ctx.meta.upload_state(inode.ino)
@@ -191,7 +191,9 @@ async def _complete(ctx: Context, inode: Inode, key: str, condition: Condition, 
     if [(part.number, part.offset, part.length, part.copied) for part in state.parts] != planned:
         return
     sent = state.metadata_digest
-    meta_revision = inode.meta_revision if metadata_digest(object_metadata(inode)) == sent else STALE
+    meta_revision = (
+        inode.meta_revision if metadata_digest(object_metadata(inode, ctx.settings.also_write)) == sent else STALE
+    )
     parts = [Part(part.number, ETag(part.etag)) for part in state.parts]
     attempt = Attempt(key, snapshot.size, snapshot.revision, meta_revision, b"", sent, composite_etag(parts) or "")
     result = await completed(ctx, ino, state, parts, condition, attempt)

@@ -102,7 +102,7 @@ async def _put(
     content_revision: int,
     snapshot: Snapshot | None = None,
 ) -> None:
-    metadata = object_metadata(inode)
+    metadata = object_metadata(inode, ctx.settings.also_write)
     headers = object_headers(inode, ctx.settings.guess_mime_type)
     attempt = put_attempt(key, body, metadata, content_revision, inode.meta_revision)
     flags = ctx.capabilities

@@ -43,6 +43,7 @@ class UploadSettings:
         retry_s_max: longest pause before a failed entry or an unreachable store is tried again.
         parked_retry_s: parked entries are tried again this often.
         defaults: attributes of other people's objects that carry none.
+        also_write: the dialect of attributes to write besides our own (``s3.dialects.written``), "" for none.
         exclude: patterns of names that never leave the site (``staying.Excludes``).
         read_only: nothing is ever sent.
     """
@@ -65,6 +66,7 @@ class UploadSettings:
     retry_s_max: float = 300.0
     parked_retry_s: float = 86_400.0
     defaults: ShareDefaults = field(default_factory=ShareDefaults)
+    also_write: str = ""
     exclude: tuple[str, ...] = (".nfs*",)
     read_only: bool = False
 

@@ -26,7 +26,8 @@ from trio.testing import MockClock
 from gatewayfs.errors import FsError
 from gatewayfs.meta.check import check
 from gatewayfs.meta.schema import Inode
-from gatewayfs.s3.attributes import PosixAttributes, decode, encode, split_metadata
+from gatewayfs.s3.attributes import decode, encode, split_metadata
+from gatewayfs.s3.dialects import PosixAttributes
 from gatewayfs.s3.xattrs import xattrs_from_metadata
 from gatewayfs.vfs.share import Caller
 from tests.sim.posixmodel import DIRECTORY, FIFO, FILE, SYMLINK, Node, Refused, Tree
@@ -279,9 +280,8 @@ class Run:
             found = stored[key]
             assert found.data == node.data, key
             own, foreign = split_metadata(found.metadata)
-            decoded = decode(
-                own, key_is_directory=key.endswith("/"), defaults=DEFAULTS, last_modified_ns=found.last_modified_ns
-            ).attributes
+            size = len(found.data)
+            decoded = decode(own, key=key, size=size, defaults=DEFAULTS, last_modified_ns=found.last_modified_ns)
             assert (decoded.mode, decoded.uid, decoded.gid) == (TYPE_BITS[node.kind] | node.mode, node.uid, node.gid), (
                 key
             )

@@ -8,7 +8,8 @@ import trio
 from gatewayfs.errors import EntryExists, IsADirectory, StoreBusy, StoreUnreachable
 from gatewayfs.refresh.looking import Outcome
 from gatewayfs.refresh.notices import Notice
-from gatewayfs.s3.attributes import PosixAttributes, encode
+from gatewayfs.s3.attributes import encode
+from gatewayfs.s3.dialects import PosixAttributes
 from gatewayfs.s3.xattrs import xattrs_from_metadata
 from gatewayfs.types import ROOT_INO
 from gatewayfs.vfs.attributes import Changes

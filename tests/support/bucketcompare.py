@@ -26,9 +26,8 @@ def compare_with_bucket(bucket: Bucket, prefix: str, root: Path) -> None:
 def compare_object(bucket: Bucket, key: str, path: Path) -> None:
     """The object at ``key`` has the bytes and attributes of ``path``. (Times of directories only travel when set.)"""
     found = path.lstat()
-    own = decode(
-        bucket.metadata(key), key_is_directory=key.endswith("/"), defaults=ShareDefaults(), last_modified_ns=0
-    ).attributes
+    size = bucket.head(key)["ContentLength"]
+    own = decode(bucket.metadata(key), key=key, size=size, defaults=ShareDefaults(), last_modified_ns=0)
     assert (own.mode, own.uid, own.gid) == (found.st_mode, found.st_uid, found.st_gid), key
     if stat.S_ISREG(found.st_mode):
         assert bucket.body(key) == path.read_bytes(), key

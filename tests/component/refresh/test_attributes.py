@@ -351,13 +351,32 @@ async def test_a_symlink_s_target_is_read_once(w):
     assert w.store.count("get") == 1
 
 
-@pytest.mark.parametrize("data", [b"", b"nul\0byte", b"x" * 4081, b"x" * 100_000])
-async def test_an_unusable_target_is_refused(w, data):
-    w.store.foreign_put("link", data, LINK)
+async def test_an_unusable_target_is_refused(w):
+    w.store.foreign_put("link", b"nul\0byte", LINK)
     async with w.running():
         await w.refresh.ensure_listed(1)
         with pytest.raises(Unavailable, match="link"):
             await w.refresh.read_target(w.path("link").ino)
+
+
+@pytest.mark.parametrize("data", [b"", b"x" * 4081, b"x" * 100_000])
+async def test_what_cannot_be_a_target_is_a_file(w, data):
+    w.store.foreign_put("link", data, LINK)
+    async with w.running():
+        await w.refresh.ensure_listed(1)
+        with pytest.raises(InvalidArgument):
+            await w.refresh.read_target(w.path("link").ino)
+    assert w.path("link").is_regular
+    assert w.path("link").size == len(data)
+
+
+async def test_a_target_that_is_kept_in_metadata_is_read_there_and_survives_a_chmod(w):
+    w.store.foreign_put("link", b"", {"--symlink-target": "a/b"})
+    async with w.running():
+        await w.refresh.ensure_listed(1)
+        assert await w.refresh.read_target(w.path("link").ino) == b"a/b"
+    assert (w.path("link").size, w.path("link").foreign) == (3, {"--symlink-target": "a/b"})
+    assert w.store.count("get") == 0
 
 
 async def test_the_longest_target_fits(w):

@@ -206,7 +206,7 @@ class World:
             if path.endswith("/") and not (inode.directory.marker_wanted or inode.remote is not None):
                 continue
             data = b"" if path.endswith("/") else await self.read(path)
-            wanted[self.prefix + path] = (data, object_metadata(inode))
+            wanted[self.prefix + path] = (data, object_metadata(inode, ""))
         return wanted
 
     def objects(self):

@@ -47,6 +47,7 @@ WRONG: dict[str, dict[str, str]] = {
     "objects.encryption": {'"aes"': CHOICE},
     "objects.kms_key": {'""': TEXT},
     "objects.bucket_key": {"2": FLAG},
+    "objects.also_write": {'"goofys"': CHOICE},
     "objects.checksum": {'"md5"': CHOICE},
     "cache.directory": {'"cache"': PATH},
     "cache.size": {'"1MiB"': SMALL, '"2PiB"': LARGE, '"much"': SIZE, "1.5": SIZE, "-1": SIZE},

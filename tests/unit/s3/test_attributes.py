@@ -8,14 +8,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gatewayfs.s3.attributes import (
-    PosixAttributes,
-    ShareDefaults,
-    decode,
-    encode,
-    metadata_size_bytes,
-    split_metadata,
-)
+from gatewayfs.s3.attributes import ShareDefaults, decode, encode, metadata_size_bytes, split_metadata
+from gatewayfs.s3.dialects import PosixAttributes
 from gatewayfs.s3.xattrs import metadata_from_xattrs, xattrs_from_metadata
 
 DEFAULTS = ShareDefaults()
@@ -46,12 +40,17 @@ xattr_dicts = st.dictionaries(
 hostile_text = (
     st.text(max_size=30)
     | st.from_regex(r"-?[0-9]{1,40}(ns)?", fullmatch=True)
-    | st.sampled_from(["abc", "", "7" * 10_240, "9" * 10_240 + "ns", str(1 << 40), "-1", "0o755", "١٢٣", "1e9", "nan"])
+    | st.sampled_from(
+        ["abc", "", "7" * 10_240, "9" * 10_240 + "ns", str(1 << 40), "-1", "0o755", "١٢٣", "1e9", "nan", "gatewayfs"]
+    )
+    | st.sampled_from(["41471", "120777", "2026-13-40T25:61:61Z", "9999-12-31T23:59:59+23:59", "true", "a\0b"])
 )
 hostile_metadata = st.dictionaries(
     st.sampled_from(
         ["file-owner", "File-Group", "FILE-PERMISSIONS", "file-mtime", "file-atime", "file-btime", "user-agent"]
     )
+    | st.sampled_from(["mode", "uid", "Gid", "mtime", "atime", "btime", "ctime", "gcsfuse_mtime", "--symlink-target"])
+    | st.sampled_from(["goog-reserved-posix-mode", "goog-reserved-file-mtime", "goog-reserved-file-is-symlink"])
     | st.text(max_size=20)
     | st.just("xattr-!!!!"),
     hostile_text,
@@ -59,20 +58,15 @@ hostile_metadata = st.dictionaries(
 )
 
 
-def decode_file(metadata: dict[str, str], *, directory: bool = False) -> PosixAttributes:
-    return decode(metadata, key_is_directory=directory, defaults=DEFAULTS, last_modified_ns=LAST_MODIFIED_NS).attributes
+def decode_file(metadata: dict[str, str], *, directory: bool = False, size: int = 0) -> PosixAttributes:
+    key = "d/" if directory else "f"
+    return decode(metadata, key=key, size=size, defaults=DEFAULTS, last_modified_ns=LAST_MODIFIED_NS)
 
 
 @given(attributes)
 def test_what_we_write_reads_back_the_same(attributes: PosixAttributes) -> None:
-    decoded = decode(
-        encode(attributes),
-        key_is_directory=stat.S_ISDIR(attributes.mode),
-        defaults=DEFAULTS,
-        last_modified_ns=LAST_MODIFIED_NS,
-    )
-    assert decoded.attributes == attributes
-    assert decoded.given >= {"mode", "uid", "gid", "mtime_ns"}
+    size = 9 if stat.S_ISLNK(attributes.mode) else 0
+    assert decode_file(encode(attributes), directory=stat.S_ISDIR(attributes.mode), size=size) == attributes
 
 
 def test_the_written_form_is_file_gateways() -> None:
@@ -115,7 +109,17 @@ def test_capitalised_keys_are_read() -> None:
     ],
 )
 def test_permissions_are_octal_with_or_without_type_bits(text: str, mode: int) -> None:
-    assert decode_file({"file-permissions": text}).mode == mode
+    assert decode_file({"file-permissions": text}, size=9 if stat.S_ISLNK(mode) else 0).mode == mode
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("0120777", 0), ("0120777", 4081), ("0010644", 1), ("0140600", 1), ("0060660", 1)],
+    ids=["empty link", "long link", "fifo", "socket", "device"],
+)
+def test_data_is_never_hidden_behind_a_type(text: str, size: int) -> None:
+    metadata = {"file-permissions": text, "file-rdev": "8:0"}
+    assert decode_file(metadata, size=size).mode == stat.S_IFREG | int(text[-4:], 8)
 
 
 @pytest.mark.parametrize("text", ["0040700", "700", "0120700", "0100700"])
@@ -143,9 +147,7 @@ def test_times_without_suffix_are_milliseconds() -> None:
 
 
 def test_missing_attributes_are_the_shares_defaults() -> None:
-    decoded = decode({}, key_is_directory=False, defaults=DEFAULTS, last_modified_ns=LAST_MODIFIED_NS)
-    assert decoded.attributes == PosixAttributes(stat.S_IFREG | 0o666, 65534, 65534, LAST_MODIFIED_NS)
-    assert decoded.given == frozenset()
+    assert decode_file({}) == PosixAttributes(stat.S_IFREG | 0o666, 65534, 65534, LAST_MODIFIED_NS)
     assert decode_file({}, directory=True).mode == stat.S_IFDIR | 0o777
 
 
@@ -167,9 +169,11 @@ def test_permissions_that_cannot_be_fall_back(text: str) -> None:
     assert decode_file({"file-permissions": text}).mode == stat.S_IFREG | 0o666
 
 
-@given(hostile_metadata, st.booleans())
-def test_hostile_metadata_never_raises_and_yields_legal_attributes(metadata: dict[str, str], directory: bool) -> None:
-    decoded = decode_file(metadata, directory=directory)
+@given(hostile_metadata, st.booleans(), st.sampled_from([0, 1, 4081, 1 << 64]))
+def test_hostile_metadata_never_raises_and_yields_legal_attributes(
+    metadata: dict[str, str], directory: bool, size: int
+) -> None:
+    decoded = decode_file(metadata, directory=directory, size=size)
     assert 0 <= decoded.uid < (1 << 32) - 1
     assert 0 <= decoded.gid < (1 << 32) - 1
     assert -(1 << 63) <= decoded.mtime_ns < 1 << 63
