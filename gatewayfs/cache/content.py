@@ -15,10 +15,10 @@ import msgspec
 import trio
 
 from gatewayfs.cache.aheadsettings import DEFAULT_AHEAD, AheadSettings
-from gatewayfs.cache.checking import CheckedReads
 from gatewayfs.cache.evicting import Evictor
 from gatewayfs.cache.eviction import Hold
 from gatewayfs.cache.fetch import Fetcher
+from gatewayfs.cache.integrity import COMPARE_ALL, Integrity, IntegritySettings
 from gatewayfs.cache.limits import Limits
 from gatewayfs.cache.live import Content
 from gatewayfs.cache.packs import Packs
@@ -28,7 +28,7 @@ from gatewayfs.cache.pressure import Pressure
 from gatewayfs.cache.reserve import Reserve
 from gatewayfs.cache.residence import is_resident
 from gatewayfs.cache.room import CHUNK_BYTES, Room
-from gatewayfs.cache.snapshot import Snapshot, take, unchanged
+from gatewayfs.cache.snapshot import Snapshot, unchanged
 from gatewayfs.cache.sparse import Folder
 from gatewayfs.cache.statistics import CacheStatistics, taken
 from gatewayfs.cache.taking_stock import take_stock
@@ -60,7 +60,7 @@ class ContentCache:
         chunk_bytes: what of a large file is evicted at a time.
         ahead: what is fetched before anybody asks.
         cell_bytes: the uploads' unit of comparison.
-        check_every: of the cells that are read, one in so many is compared with its fingerprint; 0: none.
+        integrity: how much of what the disk gives back is compared.
     """
 
     def __init__(
@@ -78,9 +78,9 @@ class ContentCache:
         chunk_bytes: int = CHUNK_BYTES,
         ahead: AheadSettings = DEFAULT_AHEAD,
         cell_bytes: int = LEAF_BYTES,
-        check_every: int = 1,
+        integrity: IntegritySettings = COMPARE_ALL,
     ) -> None:
-        self._meta, self._offload, self._background = meta, offload, background
+        self._meta, self._offload = meta, offload
         self._live: dict[int, Content] = {}
         disk = Disk(offload)
         self.packs = Packs(directory / "packs", disk, lambda *hole: background(partial(punch_hole, *hole)))
@@ -110,7 +110,7 @@ class ContentCache:
             meta, store, self.packs, self.room, small_file_bytes, deadline_s, admit, self.ahead, self.release
         )
         self.fetch = self._fetcher.fetch
-        self._reads = CheckedReads(meta, self.packs, disk, offload, self.room, check_every, self._freeing)
+        self.integrity = Integrity(integrity, self, meta, disk, offload, clock, cell_bytes)
         self._parts = CacheParts(
             meta=meta,
             packs=self.packs,
@@ -120,11 +120,12 @@ class ContentCache:
             cell_bytes=cell_bytes,
             folder=self.folder,
             room=self.room,
-            reads=self._reads,
+            reads=self.integrity.reads,
+            fences=self.integrity.damage.fences,
             fetch=self._fetcher.fetch,
             bypass=self._fetcher.bypass,
             follow=self._fetcher.follow,
-            freeing=self._freeing,
+            freeing=self.freeing,
         )
 
     def __repr__(self) -> str:
@@ -134,6 +135,7 @@ class ContentCache:
         """Eviction, and what is fetched ahead or goes on after its reader has what it needs, live here, for ever."""
         async with trio.open_nursery() as nursery:
             self._fetcher.downloads.nursery = nursery
+            nursery.start_soon(self.integrity.run)
             try:
                 task_status.started()
                 await self.evictor.run()
@@ -153,6 +155,7 @@ class ContentCache:
     def release(self, content: Content) -> None:
         """One user less; the last one leaves what was fetched in the record."""
         content.users -= 1
+        self.integrity.sealing.closed(content)
         if content.users:
             self._fetcher.abandon(content)
             return
@@ -164,8 +167,7 @@ class ContentCache:
         if self._live.get(content.ino) is content:
             del self._live[content.ino]
             if content.hold is Hold.DIRTY and content.clean_end:
-                # Which bytes of a changed file are clean is known only while it is in use.
-                content.clean_end = 0
+                content.clean_end = 0  # which bytes of a changed file are clean is known only while it is in use
                 self.room.follow(content, 0, content.size)
 
     @contextmanager
@@ -209,20 +211,16 @@ class ContentCache:
             await self._fetcher.fetch_all(content, start, end)
 
     async def fill_absent(self, ino: int) -> None:
-        """Absent bytes become zeros: their object is gone for good, and what was written here must stay reachable.
-
-        Raises:
-            CacheDiskFull, CacheDiskFailed.
-        """
+        """Absent bytes become zeros: their object is gone, what was written must stay reachable. Raises LocalError."""
         with self.using(self._meta.require(ino)) as content:
             await content.persist()
             if not content.resident:
                 content.declare_complete()
 
     async def snapshot(self, ino: int, cell_bytes: int, before: Snapshot | None = None) -> Snapshot:
-        """The bytes of a file as they are now, with a fingerprint per ``cell_bytes``; see ``cache.snapshot.take``."""
+        """The bytes of a file as they are now, with a fingerprint per ``cell_bytes``; see ``Integrity.snapshot``."""
         with self.using(self._meta.require(ino)) as content:
-            return await take(content, self._meta, self._offload, cell_bytes, before)
+            return await self.integrity.snapshot(content, cell_bytes, before)
 
     def still(self, ino: int, snapshot: Snapshot) -> bool:
         """True while no byte of the snapshot changed: appending beyond its end does no harm."""
@@ -230,9 +228,8 @@ class ContentCache:
 
     def forget(self, tx: Transaction, inode: Inode) -> Inode:
         """The record without its placement, for the caller to put (or to remove); the space comes back when durable."""
-        placement = inode.placement
-        if placement is not None:
-            tx.after_durable(self._freeing(inode.ino, placement))
+        if inode.placement is not None:
+            tx.after_durable(self.freeing(inode.ino, inode.placement))
         return msgspec.structs.replace(inode, placement=None)
 
     def rebase(self, tx: Transaction, inode: Inode) -> Inode:
@@ -249,10 +246,9 @@ class ContentCache:
     def drop(self, ino: int) -> None:
         """Forget the clean bytes of a file nobody uses; the next read fetches them. Dirty or live files stay."""
         inode = self._meta.inode(ino)
-        if inode is None or inode.dirty_since_ns or ino in self._live or inode.remote is None:
-            return
-        with self._meta.transaction() as tx:
-            tx.put(self.forget(tx, inode))
+        if inode is not None and inode.remote is not None and not inode.dirty_since_ns and ino not in self._live:
+            with self._meta.transaction() as tx:
+                tx.put(self.forget(tx, inode))
 
     def verify(self, inode: Inode) -> str:
         """What is wrong with the bytes a record names, in one line; "" when they are there."""
@@ -270,8 +266,8 @@ class ContentCache:
 
     def statistics(self) -> CacheStatistics:
         """Counters for ``status``."""
-        live, reads = self._live.values(), self._reads
-        return taken(live, self.evictor, self.room, self.packs, self._fetcher, self.pressure, reads)
+        live = self._live.values()
+        return taken(live, self.evictor, self.room, self.packs, self._fetcher, self.pressure, self.integrity)
 
     def close(self) -> None:
         """Let go of all descriptors."""
@@ -285,13 +281,15 @@ class ContentCache:
 
     def _watch(self, tx: Transaction) -> None:
         self.pins.watch(tx)
+        self.integrity.damage.fences.observe(tx)
         for ino, inode in tx.inodes.items():
             content = self._live.get(ino)
             placed = inode is not None and inode.placement is not None
             if placed or content is not None or self.room.holds(ino):
                 self.room.observe(ino, inode, content)
 
-    def _freeing(self, ino: int, placement: Placement) -> Callable[[], None]:
+    def freeing(self, ino: int, placement: Placement) -> Callable[[], None]:
+        """As in ``CacheParts``."""
         if placement.kind == PLACED_IN_PACK:
             return self.packs.freeing(placement)
         return lambda: self.folder.remove(ino, placement.pack)

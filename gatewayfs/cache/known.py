@@ -7,8 +7,6 @@ others stay unknown, which costs sending them once. What was learned is recorded
 is compared.
 """
 
-from collections.abc import Iterator
-
 from gatewayfs.meta.env import MetaStore
 from gatewayfs.meta.schema import Fingerprints, Remote
 from gatewayfs.runtime.fingerprints import DIGEST_BYTES, PassingCells, cell_bytes_for
@@ -55,17 +53,6 @@ class ObjectCells:
         """These need no look any more while the file is in use."""
         unit = self._smallest_bytes
         self._seen.update(range(start // unit, -(-end // unit)))
-
-    def comparable(self, meta: MetaStore, ino: int, start: int, end: int) -> Iterator[tuple[int, int, bytes]]:
-        """Start, end and fingerprint of the cells of ``[start, end)`` that were not seen and are known."""
-        inode, known = meta.inode(ino), meta.fingerprints(ino)
-        if inode is None or known is None or not known.describes(inode.remote):
-            return
-        unit = known.cell_bytes
-        for number in range(start // unit, -(-end // unit)):
-            digest = known.digests[number * DIGEST_BYTES : (number + 1) * DIGEST_BYTES]
-            if any(digest) and not self.seen(number * unit, (number + 1) * unit):
-                yield number * unit, min((number + 1) * unit, known.size), digest
 
     def cell_bytes(self, size_bytes: int) -> int:
         """The size of a cell of an object."""

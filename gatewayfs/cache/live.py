@@ -32,6 +32,7 @@ from gatewayfs.cache.gate import END_OF_FILE, RangeGate, Readers, at_once
 from gatewayfs.cache.intake import Intake
 from gatewayfs.cache.parts import CacheParts
 from gatewayfs.cache.sparse import SparseFile
+from gatewayfs.cache.vouched import is_clean
 from gatewayfs.errors import FileTooLarge, GatewayError, LocalError
 from gatewayfs.meta.schema import PLACED_IN_FILE, PLACED_IN_PACK, Inode, Placement
 from gatewayfs.runtime.failpoints import failpoint, register
@@ -187,6 +188,7 @@ class Content:
                 if offset > self.size:
                     self.sparse.add_hole(self.size, offset)
                 self.sparse.fill(offset, end)
+                self._parts.fences.overwritten(self, offset, end)
                 self._parts.room.follow(self, offset, end)
             self._after_change(offset, max(self.size, end))
 
@@ -294,6 +296,7 @@ class Content:
                     placement=placement,
                 )
             )
+            parts.fences.record(tx, self.ino)
             self._retire(tx.after_durable, inode.placement, placement)
             if placement is not None:
                 tx.needs_data_sync(str(self._path_of(placement)))
@@ -311,6 +314,8 @@ class Content:
         meta = self._parts.meta
         inode = meta.require(self.ino)
         now = self._parts.clock.time_ns()
+        # What vouches for bytes must not outlive them: neither the object's fingerprints nor a seal.
+        vouched_for = is_clean(inode) or meta.seal(self.ino) is not None
         failpoint(_BEFORE_MARK)
         with meta.transaction() as tx:
             tx.put(
@@ -321,9 +326,8 @@ class Content:
                 )
             )
         failpoint(_AFTER_MARK)
-        was_clean = inode.remote is not None and inode.content_revision == inode.remote.content_revision
         # An unlinked file forgot its object; should power loss take the unlink back, it would be clean again.
-        if (was_clean or not inode.linked) and not self.in_pack and self.buffer is None and self.extents:
+        if (vouched_for or not inode.linked) and not self.in_pack and self.buffer is None and self.extents:
             await meta.sync()
         self.frozen = False
 
@@ -390,6 +394,7 @@ class Content:
             before = self.size, self.sparse, Extents(self.extents.flat), self.mtime_ns, self.changed
             inode = self._parts.meta.require(self.ino)
             self.extents.truncate(size)
+            self._parts.fences.overwritten(self, size, END_OF_FILE)
             if not self.extents:  # the record lets go of the cache file, which is removed: the next bytes need another
                 self.sparse = SparseFile(self._parts.folder, self.ino)
             self._after_change(size, size)

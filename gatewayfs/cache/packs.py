@@ -18,7 +18,7 @@ file system says, and nothing of them is given back.
 
 import struct
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import xxhash
@@ -28,6 +28,7 @@ from gatewayfs.errors import CorruptRecord
 from gatewayfs.meta.schema import PLACED_IN_PACK, Placement
 from gatewayfs.runtime.disk import Disk, OpenFile, open_file, pread_exactly, pwrite_all, translated
 from gatewayfs.runtime.failpoints import failpoint, register
+from gatewayfs.runtime.medium import Medium
 
 PACK_BYTES = 64 << 20
 """A pack is closed when it is this long: large enough to keep directories and descriptors few, small enough that one
@@ -123,7 +124,7 @@ class Packs:
             raise CorruptRecord(f"pack {placement.pack} is missing") from problem
         data = await self._disk.read(file, placement.offset + offset, length)
         whole = offset == 0 and length == placement.length
-        if len(data) != length or (whole and xxhash.xxh3_64_intdigest(data) != placement.checksum):
+        if len(data) != length or (whole and not intact(data, placement)):
             raise CorruptRecord(f"pack {placement.pack} at {placement.offset}: bytes do not match their checksum")
         return data
 
@@ -133,7 +134,7 @@ class Packs:
             data = pread_exactly(self._file(placement.pack), placement.offset, placement.length)
         except OSError:
             return False
-        return len(data) == placement.length and xxhash.xxh3_64_intdigest(data) == placement.checksum
+        return intact(data, placement)
 
     def count_existing(self, placement: Placement) -> None:
         """The walk over the records met an entry; those appended since the start have been counted already."""
@@ -239,6 +240,27 @@ class Packs:
             if pack not in (keep, self._active):
                 del self._files[pack]
                 return
+
+
+def intact_on_disk(path: Path, entries: Sequence[Placement]) -> list[bool]:
+    """Whether the disk has entries of the pack at ``path``, which lie near each other, as they were written. Blocks.
+
+    Args:
+        entries: by their offsets.
+
+    Raises OSError.
+    """
+    start, found = entries[0].offset, bytearray()
+    with Medium(path) as medium:
+        for piece in medium.pieces(start, entries[-1].offset + entries[-1].length - start):
+            found += piece
+    view = memoryview(found)
+    return [intact(view[entry.offset - start :][: entry.length], entry) for entry in entries]
+
+
+def intact(data: bytes | memoryview, placement: Placement) -> bool:
+    """Whether these are the bytes of an entry."""
+    return len(data) == placement.length and xxhash.xxh3_64_intdigest(data) == placement.checksum
 
 
 def _blocks_of(placement: Placement) -> tuple[int, int]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gatewayfs.cache.checking import CheckedReads
+from gatewayfs.cache.fences import Fences
 from gatewayfs.cache.packs import Packs
 from gatewayfs.cache.room import Room
 from gatewayfs.cache.sparse import Folder
@@ -40,6 +41,7 @@ class CacheParts:
     folder: Folder
     room: Room
     reads: CheckedReads
+    fences: Fences
     fetch: Callable[[Content, int, int], Awaitable[None]]
     bypass: Callable[[Content, int, int], Awaitable[bytes]]
     follow: Callable[[Content, int, int], None]

@@ -7,8 +7,10 @@ From then on the first change of any byte raises the inode's content revision in
 day still reaches the bucket.
 """
 
+import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 
 from gatewayfs.cache.extents import Extents
@@ -24,6 +26,10 @@ READ_BYTES = 1 << 20
 
 BATCH_BYTES = 16 << 20
 """Read and fingerprinted in one call of a worker thread: some milliseconds, so that reads of files get their turn."""
+
+
+Turn = Callable[[], AbstractAsyncContextManager[object]]
+NO_TURN: Turn = contextlib.nullcontext
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,17 +79,32 @@ async def take(
     Raises:
         StaleInode: unlinked meanwhile. LocalError: the cache disk does not give the bytes.
     """
+    while True:
+        snapshot = await look(content, meta, offload, cell_bytes, before)
+        if unchanged(meta.inode(content.ino), content, snapshot):
+            return snapshot
+
+
+async def look(
+    content: Content,
+    meta: MetaStore,
+    offload: Offloader,
+    cell_bytes: int,
+    before: Snapshot | None = None,
+    turn: Turn = NO_TURN,
+) -> Snapshot:
+    """As ``take``, but what is found may have changed meanwhile: see ``unchanged``.
+
+    Args:
+        turn: around every few MiB that are read.
+    """
     content.needed += 1
     try:
-        while True:
-            serial = await content.freeze()
-            inode = meta.require(content.ino)
-            if content.in_pack or content.buffer is not None or inode.size == 0:
-                snapshot = await _of_memory(content, inode, cell_bytes, serial)
-            else:
-                snapshot = await _of_file(content, inode, offload, cell_bytes, serial, before)
-            if unchanged(meta.inode(content.ino), content, snapshot):
-                return snapshot
+        serial = await content.freeze()
+        inode = meta.require(content.ino)
+        if content.in_pack or content.buffer is not None or inode.size == 0:
+            return await _of_memory(content, inode, cell_bytes, serial)
+        return await _of_file(content, inode, offload, cell_bytes, serial, before, turn)
     finally:
         content.needed -= 1
 
@@ -107,7 +128,13 @@ async def _of_memory(content: Content, inode: Inode, cell_bytes: int, serial: in
 
 
 async def _of_file(
-    content: Content, inode: Inode, offload: Offloader, cell_bytes: int, serial: int, before: Snapshot | None
+    content: Content,
+    inode: Inode,
+    offload: Offloader,
+    cell_bytes: int,
+    serial: int,
+    before: Snapshot | None,
+    turn: Turn,
 ) -> Snapshot:
     sparse, size = content.sparse, inode.size
     path = str(sparse.path)
@@ -125,10 +152,11 @@ async def _of_file(
     absent = frozenset(range(count)) - touched - known.keys()
     for first, end in _runs(sorted(whole - known.keys()), max(1, BATCH_BYTES // cell_bytes)):
         start, stop = first * cell_bytes, min(end * cell_bytes, size)
-        if not sparse.extents.covers(start, stop):
-            break  # cut meanwhile: `take` will see it and begin again
-        with content.readers.reading(start, stop):
-            found = await offload.run(fingerprint, sparse.open(), start, stop - start, cell_bytes)
+        async with turn():
+            if not sparse.extents.covers(start, stop):
+                break  # cut meanwhile: `take` will see it and begin again
+            with content.readers.reading(start, stop):
+                found = await offload.run(fingerprint, sparse.open(), start, stop - start, cell_bytes)
         known.update(zip(range(first, end), found, strict=False))
     cells = tuple(known.get(number, UNKNOWN) for number in range(count))
     return Snapshot(inode.content_revision, size, cell_bytes, cells, absent, path=path, serial=serial)

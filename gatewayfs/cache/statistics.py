@@ -4,9 +4,10 @@ import math
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from gatewayfs.cache.checking import CheckedReads
 from gatewayfs.cache.evicting import Evictor
+from gatewayfs.cache.fences import FencedFile
 from gatewayfs.cache.fetch import Fetcher
+from gatewayfs.cache.integrity import Integrity
 from gatewayfs.cache.live import Content
 from gatewayfs.cache.packs import Packs
 from gatewayfs.cache.pressure import Pressure
@@ -58,6 +59,10 @@ class CacheStatistics:
     """Read from the disk and compared with their fingerprint (cache.verify)."""
     damaged: int
     """Cells and small files the disk gave back changed; they were dropped and fetched again."""
+    rewritten: int
+    """The same, which memory still had right: they were written to the disk again."""
+    fenced: tuple[FencedFile, ...]
+    """Files with damaged bytes that are only here."""
 
 
 def taken(
@@ -67,7 +72,7 @@ def taken(
     packs: Packs,
     fetcher: Fetcher,
     pressure: Pressure,
-    reads: CheckedReads,
+    integrity: Integrity,
 ) -> CacheStatistics:
     """The figures now."""
     limits, downloads = evictor.limits, fetcher.downloads
@@ -94,6 +99,8 @@ def taken(
         reads=room.reads,
         misses=room.misses,
         full=evictor.stuck,
-        compared_cells=reads.compared_cells,
-        damaged=reads.damaged,
+        compared_cells=integrity.reads.compared_cells,
+        damaged=integrity.damage.dropped,
+        rewritten=integrity.damage.rewritten,
+        fenced=integrity.damage.fences.files(),
     )

@@ -171,6 +171,11 @@ class LookResult(TypedDict, total=False):
     """Of those the first twenty, with reasons."""
 
 
+class CheckArguments(TypedDict, total=False):
+    scrub: bool
+    """Not the records: read everything in the cache from the disk, and compare it. Progress: checked_bytes."""
+
+
 class CheckResult(TypedDict, total=False):
     problems: list[str]
     """One line each; empty when records, cache files and queue agree. Further keys are counts of what was looked at."""

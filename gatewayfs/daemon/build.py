@@ -20,8 +20,8 @@ from gatewayfs.daemon.lanes import HEADS_ON_DEMAND, lanes
 from gatewayfs.daemon.learning import stored_capabilities
 from gatewayfs.daemon.pinning import Pinning
 from gatewayfs.daemon.storing import (
-    CHECK_EVERY,
     cache_limits,
+    integrity_settings,
     object_options,
     restore_settings,
     store_options,
@@ -118,9 +118,9 @@ def build(
     archives = ArchiveWatch(RetryingStore(gated, rng.random), http, clock, restore_settings(config))
     store = MeteredStore(archives, clock)
     notifier = KernelNotifier(Offload(1))
-    cache = _cache(config, meta, store, clock, disk_offload, background, http)
-    late = _Late(meta, archives)
     precedence = Precedence(clock)
+    cache = _cache(config, meta, store, clock, disk_offload, background, http, precedence)
+    late = _Late(meta, archives)
     refresh = Refresh(
         meta=meta,
         store=store,
@@ -205,6 +205,7 @@ def _cache(
     offload: Offload,
     background: Background,
     http: HttpObjectStore,
+    precedence: Precedence,
 ) -> ContentCache:
     ahead = lanes(config.s3.connections, config.upload.workers)
     return ContentCache(
@@ -217,7 +218,7 @@ def _cache(
         small_file_bytes=config.cache.small_file_bytes,
         deadline_s=config.metadata.deadline_s,
         limits=cache_limits(config),
-        check_every=CHECK_EVERY[config.cache.verify],
+        integrity=integrity_settings(config, lambda: precedence.turn("scrub")),
         ahead=AheadSettings(
             bytes_max=config.cache.read_ahead_bytes,
             requests_max=ahead.ranges,

@@ -50,6 +50,9 @@ TYPES = {
     "BucketUnreachable": HealthType(E, "check network, endpoint and name resolution; the queue drains by itself after"),
     "CacheFull": HealthType(E, "see why uploads are slow, raise cache.size or cache.dirty_max, or free the disk"),
     "CacheDiskFailed": HealthType(E, "replace the cache disk; docs/recovery.md says how to keep what is not uploaded"),
+    "OnlyCopyDamaged": HealthType(
+        E, "write the file anew from another copy, or remove it; look at the cache disk's health (SMART) and replace it"
+    ),
     "CacheDiskLow": HealthType(W, "free space on the cache disk"),
     "PinsNotKept": HealthType(W, "raise cache.size or unpin something, or cure why they cannot be fetched"),
     "UploadsParked": HealthType(E, "cure the reason; they are tried again daily and by gatewayfs queue retry"),

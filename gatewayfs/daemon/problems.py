@@ -21,6 +21,9 @@ FREE_BYTES_LOW = 256 << 20
 DIRTY_SHARE_HIGH = 0.9
 """Writers are slowed to the rate of the uploads at about this."""
 
+FENCED_TOLD_MAX = 20
+"""Files with damaged bytes told of one by one: a dying disk may have thousands."""
+
 EXCLUDED_SHARE_HIGH = 0.5
 """Of the cache: what nothing but an unlink can free, and everybody else lacks."""
 
@@ -226,6 +229,22 @@ def _of_cache(cache: CacheStatistics) -> Iterator[Problem]:
             f"{cache.dirty_bytes_max >> 20} MiB): writers are slowed; cure what keeps uploads back, or raise "
             "cache.dirty_max or cache.size",
             what="dirty",
+        )
+    for fenced in cache.fenced[:FENCED_TOLD_MAX]:
+        yield Problem(
+            "OnlyCopyDamaged",
+            f"the cache disk damaged {fenced.size_bytes} bytes of {fenced.key!r}, which is not in the bucket "
+            f"({len(cache.fenced)} such files): reading them is refused and the file is not uploaded; write it anew "
+            "from another copy, or remove it",
+            key=fenced.key,
+            what=str(fenced.ino),
+        )
+    if cache.rewritten:
+        yield Problem(
+            "CacheDiskFailed",
+            f"the cache disk lost bytes that memory still had, {cache.rewritten} times since the start: they were "
+            "written again; look at the disk's health, and replace it",
+            what="rewritten",
         )
     if cache.damaged:
         yield Problem(

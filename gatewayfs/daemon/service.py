@@ -12,6 +12,7 @@ import msgspec
 import trio
 
 from gatewayfs._version import __version__
+from gatewayfs.cache.scrubmarks import report
 from gatewayfs.control import calls
 from gatewayfs.control.server import Handler
 from gatewayfs.control.server import Progress as Tell
@@ -97,6 +98,7 @@ class Service:
                 "directory": str(config.cache.directory),
                 "free_bytes": disk.f_bavail * disk.f_frsize,
                 **_plain(parts.cache.statistics()),
+                "scrub": parts.cache.integrity.scrub.status(),
                 "pinned": _plain(parts.pinning.status()),
                 "ahead_files": parts.filesystem.walking.brought_files,
                 "ahead_used_files": parts.filesystem.walking.used_files,
@@ -145,9 +147,14 @@ class Service:
                 nursery.cancel_scope.cancel()
         return self._undrained() if report is None else _drained(report)
 
-    async def check(self, _args: dict[str, Any], progress: Tell) -> dict[str, Any]:
+    async def check(self, args: dict[str, Any], progress: Tell) -> dict[str, Any]:
         """Records against each other, and the cache files they name; beside running operations."""
         parts = self._parts
+        if args.get("scrub"):
+            tally = await parts.cache.integrity.scrub.whole(
+                lambda _done, found: progress({"checked_bytes": found.checked_bytes})
+            )
+            return report(tally, parts.cache.integrity.damage.fences)
         found = await check_online(parts.meta)
         looked = after = 0
         while batch := parts.meta.inodes_after(after, 100):

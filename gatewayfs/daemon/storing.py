@@ -2,8 +2,11 @@
 
 import os
 
+from gatewayfs.cache.integrity import IntegritySettings
 from gatewayfs.cache.limits import Limits
 from gatewayfs.cache.reserve import RESERVE_BYTES_MAX, RESERVE_SHARE
+from gatewayfs.cache.scrubmarks import ScrubSettings
+from gatewayfs.cache.snapshot import Turn
 from gatewayfs.config import ShareConfig
 from gatewayfs.conflict import Policy
 from gatewayfs.daemon.identifying import share_defaults
@@ -39,6 +42,12 @@ def cache_limits(config: ShareConfig) -> Limits:
         dirty_bytes_max=int(size * DIRTY_SHARE) if dirty is None else dirty,
         reserve_bytes=min(int(disk_bytes * RESERVE_SHARE), RESERVE_BYTES_MAX),
     )
+
+
+def integrity_settings(config: ShareConfig, turn: Turn) -> IntegritySettings:
+    """How much of what the cache disk gives back is compared. ``turn``: around what is read in the background."""
+    scrub = ScrubSettings(config.cache.scrub_rate_bytes, config.cache.scrub_interval_s)
+    return IntegritySettings(CHECK_EVERY[config.cache.verify], scrub, turn)
 
 
 def store_options(config: ShareConfig) -> StoreOptions:

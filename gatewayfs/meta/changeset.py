@@ -15,6 +15,7 @@ from sortedcontainers import SortedList
 from gatewayfs.errors import CorruptRecord, DirectoryNotEmpty, NotADirectory
 from gatewayfs.meta import codec
 from gatewayfs.meta.counters import Counters
+from gatewayfs.meta.integrity import ended
 from gatewayfs.meta.overlay import MISSING
 from gatewayfs.meta.reader import Reader
 from gatewayfs.meta.schema import Inode
@@ -107,8 +108,8 @@ class ChangeSet(Reader):
         new_remote = None if inode.remote is None else inode.remote.key
         if old_remote != new_remote:
             self._hold(ino, old_remote, new_remote)
-        if previous is not None and previous.remote != inode.remote:
-            self.check_fingerprints(inode)
+        for key in ended(self, previous, inode):
+            self.put_copied(key, None)
         self._queue(previous, inode)
         self._write(previous, inode)
         if inode.parent:
@@ -145,12 +146,6 @@ class ChangeSet(Reader):
     def put_copied(self, key: bytes, value: bytes | None) -> None:
         """Write one raw entry, in the recovery log too."""
         self.changes[key] = self.recovery[key] = value
-
-    def check_fingerprints(self, inode: Inode) -> None:
-        """F goes when the object it describes is not the inode's any more."""
-        known = self.fingerprints(inode.ino)
-        if known is not None and not known.describes(inode.remote):
-            self.changes[codec.fingerprints_key(inode.ino)] = None
 
     def claim(self, object_key: str) -> None:
         """Remember to ``verify`` that this key is not both held and doomed."""

@@ -15,6 +15,7 @@ import trio
 from gatewayfs.errors import CorruptRecord, GatewayError, StaleInode
 from gatewayfs.meta import codec
 from gatewayfs.meta.counters import Counters
+from gatewayfs.meta.integrity import look_fence, look_fingerprints, look_seal
 from gatewayfs.meta.paths import checked_name
 from gatewayfs.meta.reader import Reader
 from gatewayfs.meta.schema import PLACED_IN_FILE, PLACED_IN_PACK, Inode, Placement
@@ -265,15 +266,6 @@ def _look_upload(meta: Reader, key: bytes) -> Iterator[str]:
         yield f"upload of inode {codec.number_at(key, 1)}, which is missing"
 
 
-def _look_fingerprints(meta: Reader, key: bytes) -> Iterator[str]:
-    who = f"fingerprints of inode {codec.number_at(key, 1)}"
-    found, inode = codec.decode_fingerprints(key, meta.raw(key) or b""), meta.inode(codec.number_at(key, 1))
-    if inode is None or not found.describes(inode.remote):
-        yield f"{who}: {found.key!r} {found.etag} is not its object"
-    if found.cell_bytes <= 0 or len(found.digests) != 16 * -(-found.size // found.cell_bytes):
-        yield f"{who}: {len(found.digests)} bytes for {found.size} in cells of {found.cell_bytes}"
-
-
 def _look_parked(meta: Reader, key: bytes) -> Iterator[str]:
     codec.decode_parked(key, meta.raw(key) or b"")
     if meta.inode(codec.number_at(key, 1)) is None:
@@ -294,7 +286,9 @@ _LOOKS: dict[bytes, Callable[[Reader, bytes], Iterator[str]]] = {
     codec.ORPHAN: _look_orphan,
     codec.DOOMED: _look_doomed,
     codec.UPLOAD: _look_upload,
-    codec.FINGERPRINTS: _look_fingerprints,
+    codec.FINGERPRINTS: look_fingerprints,
+    codec.SEAL: look_seal,
+    codec.FENCE: look_fence,
     codec.PARKED: _look_parked,
     **dict.fromkeys(codec.NEWS, _look_news),
 }

@@ -13,10 +13,12 @@ from gatewayfs.errors import CorruptRecord
 from gatewayfs.meta.schema import (
     Doomed,
     Event,
+    Fence,
     Fingerprints,
     Inode,
     Notification,
     Parked,
+    Seal,
     Settling,
     Target,
     UploadState,
@@ -31,6 +33,8 @@ ORPHAN: Final = b"O"
 DOOMED: Final = b"X"
 UPLOAD: Final = b"U"
 FINGERPRINTS: Final = b"F"
+SEAL: Final = b"L"
+FENCE: Final = b"B"
 PARKED: Final = b"P"
 EVENT: Final = b"E"
 SETTLING: Final = b"N"
@@ -44,7 +48,9 @@ DATA_PATH: Final = b"~"
 NEWS: Final = (EVENT, SETTLING, TARGET, WAITING)
 """Tables of what is to be told to others; they hang on no other table."""
 
-TABLES: Final = (INODE, DENTRY, CHILD, KEY, DIRTY, ORPHAN, DOOMED, UPLOAD, FINGERPRINTS, PARKED, *NEWS, SETTING)
+TABLES: Final = (
+    INODE, DENTRY, CHILD, KEY, DIRTY, ORPHAN, DOOMED, UPLOAD, FINGERPRINTS, SEAL, FENCE, PARKED, *NEWS, SETTING,
+)  # fmt: skip
 
 
 encode = msgspec.msgpack.Encoder().encode
@@ -53,6 +59,8 @@ _decode_inode = msgspec.msgpack.Decoder(Inode).decode
 _decode_doomed = msgspec.msgpack.Decoder(Doomed).decode
 _decode_upload = msgspec.msgpack.Decoder(UploadState).decode
 _decode_fingerprints = msgspec.msgpack.Decoder(Fingerprints).decode
+_decode_seal = msgspec.msgpack.Decoder(Seal).decode
+_decode_fence = msgspec.msgpack.Decoder(Fence).decode
 _decode_parked = msgspec.msgpack.Decoder(Parked).decode
 _decode_event = msgspec.msgpack.Decoder(Event).decode
 _decode_settling = msgspec.msgpack.Decoder(Settling).decode
@@ -96,6 +104,14 @@ def upload_key(ino: int) -> bytes:
 
 def fingerprints_key(ino: int) -> bytes:
     return b"F" + ino.to_bytes(8, "big")
+
+
+def seal_key(ino: int) -> bytes:
+    return b"L" + ino.to_bytes(8, "big")
+
+
+def fence_key(ino: int) -> bytes:
+    return b"B" + ino.to_bytes(8, "big")
 
 
 def parked_key(ino: int) -> bytes:
@@ -165,6 +181,22 @@ def decode_fingerprints(key: bytes, value: bytes) -> Fingerprints:
     """Raises CorruptRecord, naming the key."""
     try:
         return _decode_fingerprints(value)
+    except msgspec.DecodeError as problem:
+        raise _corrupt(key, problem) from problem
+
+
+def decode_seal(key: bytes, value: bytes) -> Seal:
+    """Raises CorruptRecord, naming the key."""
+    try:
+        return _decode_seal(value)
+    except msgspec.DecodeError as problem:
+        raise _corrupt(key, problem) from problem
+
+
+def decode_fence(key: bytes, value: bytes) -> Fence:
+    """Raises CorruptRecord, naming the key."""
+    try:
+        return _decode_fence(value)
     except msgspec.DecodeError as problem:
         raise _corrupt(key, problem) from problem
 

@@ -13,10 +13,12 @@ from gatewayfs.meta import codec
 from gatewayfs.meta.schema import (
     Doomed,
     Event,
+    Fence,
     Fingerprints,
     Inode,
     Notification,
     Parked,
+    Seal,
     Settling,
     Target,
     UploadState,
@@ -140,6 +142,24 @@ class Reader(ABC):
         key = codec.fingerprints_key(ino)
         value = self.raw(key)
         return None if value is None else codec.decode_fingerprints(key, value)
+
+    def seal(self, ino: int) -> Seal | None:
+        """That of the bytes of the inode's present content revision, if they are only here and were sealed."""
+        key = codec.seal_key(ino)
+        value = self.raw(key)
+        return None if value is None else codec.decode_seal(key, value)
+
+    def fence(self, ino: int) -> Fence | None:
+        key = codec.fence_key(ino)
+        value = self.raw(key)
+        return None if value is None else codec.decode_fence(key, value)
+
+    def iter_fences(self) -> Iterator[tuple[int, Fence]]:
+        """(ino, which bytes) of every file with damaged bytes that are only here."""
+        for key in self._walk(codec.FENCE):
+            value = self.raw(key)
+            if value is not None:
+                yield codec.number_at(key, 1), codec.decode_fence(key, value)
 
     def parked(self, ino: int) -> Parked | None:
         key = codec.parked_key(ino)

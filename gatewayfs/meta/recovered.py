@@ -1,7 +1,7 @@
 """What the recovery log and the journal still know when LMDB is lost: reading only, tolerant of damage.
 
 The log comes first, every frame that is whole; then the journal's frames after it. Of both only what the
-recovery log keeps is looked at: inodes, condemned objects, uploads, parked entries and settings.
+recovery log keeps is looked at: inodes, condemned objects, uploads, parked entries, fences and settings.
 """
 
 from collections.abc import Iterator
@@ -14,9 +14,11 @@ from gatewayfs.meta.journal import segment_paths
 from gatewayfs.meta.opening import JOURNAL, RECOVERY
 from gatewayfs.meta.recovery_log import read_log
 from gatewayfs.meta.replay import Replay
-from gatewayfs.meta.schema import Doomed, Inode, Parked, UploadState
+from gatewayfs.meta.schema import Doomed, Fence, Inode, Parked, UploadState
 from gatewayfs.runtime.durable import boot_identity
 from gatewayfs.types import ROOT_INO
+
+KEPT = (codec.INODE, codec.DOOMED, codec.UPLOAD, codec.PARKED, codec.FENCE, codec.SETTING)
 
 
 @dataclass
@@ -29,6 +31,7 @@ class Recovered:
     doomed: list[Doomed] = field(default_factory=list)
     uploads: dict[int, UploadState] = field(default_factory=dict)
     parked: dict[int, Parked] = field(default_factory=dict)
+    fences: dict[int, Fence] = field(default_factory=dict)
     damaged: list[str] = field(default_factory=list)
     """Records that do not decode, one line each; they are left out."""
     highest_ino: int = 0
@@ -56,7 +59,7 @@ def read_recovery(cache: Path) -> Recovered:
         found.sequence = max(found.sequence, frame.sequence)
     for sequence, payload in _journal_payloads(cache / JOURNAL, found.sequence):
         for key, value in codec.decode_changes(payload):
-            if key[:1] in (codec.INODE, codec.DOOMED, codec.UPLOAD, codec.PARKED, codec.SETTING):
+            if key[:1] in KEPT:
                 records[key] = value
         found.sequence = max(found.sequence, sequence)
     _sort_out(records, found)
@@ -115,5 +118,7 @@ def _take_record(key: bytes, value: bytes, found: Recovered, inodes: dict[int, I
         found.uploads[codec.number_at(key, 1)] = codec.decode_upload(key, value)
     elif table == codec.PARKED:
         found.parked[codec.number_at(key, 1)] = codec.decode_parked(key, value)
+    elif table == codec.FENCE:
+        found.fences[codec.number_at(key, 1)] = codec.decode_fence(key, value)
     elif table == codec.SETTING:
         found.settings[key[1:].decode()] = value

@@ -195,6 +195,8 @@ def _put_all(meta: MetaStore, inodes: list[Inode], found: Recovered) -> None:
                 tx.put_upload(inode.ino, found.uploads[inode.ino])
             if inode.ino in found.parked:
                 tx.put_parked(inode.ino, found.parked[inode.ino])
+            if inode.ino in found.fences:
+                tx.put_fence(inode.ino, found.fences[inode.ino])
     meta.flush()
 
 

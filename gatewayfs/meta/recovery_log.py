@@ -1,7 +1,7 @@
 """A second, independent copy of what only this machine knows: ``recovery/log``.
 
 LMDB is the truth; this file is for the day it is lost. It holds every dirty inode, the directories on the way to it
-(*anchored* ones), doomed keys, uploads under way, parked entries and the settings, in the same frames as the journal:
+(*anchored* ones), doomed keys, uploads under way, parked entries, fences and the settings, in the journal's frames:
 raw keys and values, ``nil`` for "gone". Each group commit appends its part after LMDB has it. The file is written anew
 from LMDB at start and whenever it has become much larger than what is alive in it.
 

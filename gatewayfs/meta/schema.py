@@ -14,6 +14,8 @@ only ever appended, with defaults, so an older record decodes in a newer program
     X doomed   b"X" + xxh3_128(object key)(16)  Doomed          an object nobody wants any more, to be deleted
     U upload   b"U" + ino(8)                    UploadState     multipart upload under way, resumed after a restart
     F fingerprints b"F" + ino(8)                Fingerprints    of the bytes of the inode's object, cell by cell
+    L seal     b"L" + ino(8)                    Seal            of the bytes of a sparse file that are only here
+    B fence    b"B" + ino(8)                    Fence           which of the bytes that are only here are damaged
     P parked   b"P" + ino(8)                    Parked          why an upload is waiting for a person
     E event    b"E" + number(8)                 Event           told to nobody yet, or not to every target
     N settling b"N" + ino(8)                    Settling        uploaded; becomes an event when its writer rests
@@ -31,6 +33,9 @@ Invariants, checked by ``check.py``:
 * An F entry describes the object ``remote`` names (key, etag and size): when that becomes another one, the entry goes
   in the same transaction. It has a table of its own because it may be large (1 MiB for a file of 64 GiB and more) and
   is only read when a file is uploaded. Losing it costs a whole upload, so the recovery log does not copy it.
+* An L entry describes the bytes of the inode's present content revision, not in the bucket yet: when that moves on, or
+  the bucket has it, the entry goes in the same transaction. Losing it costs a check: the recovery log has no copy.
+* A B entry names bytes in the inode's present placement; it goes with that.
 * A doomed key is held by no inode (K has no entry for it).
 * Inode numbers are allocated upward and never reused, across restarts and crashes.
 * An event's number is above every target's ``delivered``, or it would be gone. E, N, T and W are news, not files: the
@@ -41,6 +46,7 @@ import stat
 
 import msgspec
 
+from gatewayfs.meta.schema_integrity import Fence, Seal
 from gatewayfs.meta.schema_uploads import Attempt, Fingerprints, Source, UploadPart, UploadState
 from gatewayfs.types import Ino, ObjectKey
 
@@ -241,6 +247,7 @@ __all__ = [
     "Directory",
     "Doomed",
     "Event",
+    "Fence",
     "Fingerprints",
     "Headers",
     "Inode",
@@ -249,6 +256,7 @@ __all__ = [
     "Parked",
     "Placement",
     "Remote",
+    "Seal",
     "Settling",
     "Source",
     "Target",

@@ -11,6 +11,12 @@ if TYPE_CHECKING:
     from gatewayfs.meta.schema import Remote
 
 
+def cells_in(digests: bytes) -> list[bytes]:
+    """Fingerprints of 16 bytes, one by one; b"" for zeros: it is not known."""
+    each = (digests[at : at + 16] for at in range(0, len(digests), 16))
+    return [digest if any(digest) else b"" for digest in each]
+
+
 class UploadPart(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One part of a multipart upload that the store has acknowledged."""
 
@@ -49,9 +55,7 @@ class Fingerprints(msgspec.Struct, frozen=True, array_like=True, gc=False):
     @property
     def cells(self) -> list[bytes]:
         """One by one; b"" where it is not known."""
-        digests = self.digests
-        each = (digests[at : at + 16] for at in range(0, len(digests), 16))
-        return [digest if any(digest) else b"" for digest in each]
+        return cells_in(self.digests)
 
     def describes(self, remote: "Remote | None") -> bool:
         """Whether they are those of ``remote``."""

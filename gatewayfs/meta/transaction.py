@@ -11,7 +11,18 @@ from typing import TYPE_CHECKING, Self
 
 from gatewayfs.meta import codec
 from gatewayfs.meta.changeset import ChangeSet
-from gatewayfs.meta.schema import Doomed, Event, Fingerprints, Notification, Parked, Settling, Target, UploadState
+from gatewayfs.meta.schema import (
+    Doomed,
+    Event,
+    Fence,
+    Fingerprints,
+    Notification,
+    Parked,
+    Seal,
+    Settling,
+    Target,
+    UploadState,
+)
 from gatewayfs.types import Ino
 
 if TYPE_CHECKING:
@@ -57,6 +68,10 @@ class Transaction(ChangeSet):
             self.put_upload(ino, None)
         if self.raw(codec.fingerprints_key(ino)) is not None:
             self.put_fingerprints(ino, None)
+        if self.raw(codec.seal_key(ino)) is not None:
+            self.put_seal(ino, None)
+        if self.raw(codec.fence_key(ino)) is not None:
+            self.put_fence(ino, None)
 
     def doom(self, doomed: Doomed) -> None:
         """Condemn an object that no inode holds (any more, by the end of this transaction)."""
@@ -80,6 +95,14 @@ class Transaction(ChangeSet):
     def put_fingerprints(self, ino: int, fingerprints: Fingerprints | None) -> None:
         """Remember (or forget) those of the object the inode's record names by now."""
         self.changes[codec.fingerprints_key(ino)] = None if fingerprints is None else codec.encode(fingerprints)
+
+    def put_seal(self, ino: int, seal: Seal | None) -> None:
+        """Remember (or forget) what the bytes of the inode's present content revision are."""
+        self.changes[codec.seal_key(ino)] = None if seal is None else codec.encode(seal)
+
+    def put_fence(self, ino: int, fence: Fence | None) -> None:
+        """Remember (or forget) which bytes of ``ino`` are damaged and only here."""
+        self.put_copied(codec.fence_key(ino), None if fence is None else codec.encode(fence))
 
     def put_parked(self, ino: int, parked: Parked | None) -> None:
         """Remember (or forget) why the upload of ``ino`` waits."""

@@ -213,7 +213,7 @@ class Writer:
 
 def live_pairs(txn: Any, anchored: set[int]) -> Iterator[Pair]:
     """What the recovery log must hold, from LMDB; ``anchored`` receives the directories among it."""
-    for table in (codec.SETTING, codec.DOOMED, codec.UPLOAD, codec.PARKED):
+    for table in (codec.SETTING, codec.DOOMED, codec.UPLOAD, codec.PARKED, codec.FENCE):
         for key, value in _table(txn, table):
             if key not in UNCOPIED_SETTINGS:
                 yield key, value

@@ -15,7 +15,7 @@ SLACK_LINES = 20
 # The ratchet: files over the wanted length and their ceilings. An entry may shrink or go, never grow or come without
 # a reason in its commit message.
 LONG_FILES: dict[str, int] = {
-    "gatewayfs/cache/live.py": 434,
+    "gatewayfs/cache/live.py": 438,
     "gatewayfs/upload/schedule.py": 352,
     "gatewayfs/s3/store.py": 324,
 }

@@ -3,6 +3,7 @@
 import pytest
 
 from gatewayfs.cache.content import ContentCache
+from gatewayfs.cache.integrity import IntegritySettings
 from gatewayfs.cache.verify import wrong_with
 from gatewayfs.errors import CorruptRecord
 from gatewayfs.meta.schema import PLACED_IN_PACK
@@ -29,7 +30,7 @@ class Checked(Cache):
             background=self.jobs.append,
             small_file_bytes=SMALL,
             cell_bytes=CELL,
-            check_every=self.every,
+            integrity=IntegritySettings(self.every),
         )
 
     async def read(self, offset=0, length=1 << 20):

@@ -135,7 +135,7 @@ def test_every_kind_of_mistake_in_a_file_is_one_line_that_names_place_option_val
             "cache.capacity=1G",
             "--set: cache.capacity is not an option; [cache] has "
             "cache.directory, cache.size, cache.min_free, cache.dirty_max, cache.small_file, cache.read_ahead, "
-            "cache.verify",
+            "cache.verify, cache.scrub_rate, cache.scrub_interval",
         ),
         (
             "xyzzy=1",

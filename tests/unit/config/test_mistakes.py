@@ -56,6 +56,8 @@ WRONG: dict[str, dict[str, str]] = {
     "cache.small_file": {'"2MiB"': LARGE},
     "cache.read_ahead": {'"2GiB"': LARGE},
     "cache.verify": {'"always"': CHOICE},
+    "cache.scrub_rate": {'"fast"': SIZE, '"17GiB"': LARGE},
+    "cache.scrub_interval": {'"1m"': SMALL, '"2y"': DURATION, '"400d"': LARGE},
     "upload.settle": {'"soon"': DURATION, '"2d"': LARGE, "-1": DURATION},
     "upload.settle_max": {'"late"': DURATION},
     "upload.part_size": {'"1MiB"': SMALL, '"6GiB"': LARGE},
