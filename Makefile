@@ -37,7 +37,7 @@ test-e2e: setup  ## contract, crash and application tests against a production S
 
 EXAMPLES ?= 5000
 hunt: setup  ## random programs against the model, EXAMPLES=5000 of each kind, others every time: some minutes
-	GATEWAYFS_SIM_EXAMPLES=$(EXAMPLES) $(PYTEST) --timeout=0 tests/sim/test_model.py
+	GATEWAYFS_SIM_EXAMPLES=$(EXAMPLES) $(PYTEST) --timeout=0 -o faulthandler_timeout=0 tests/sim/test_model.py
 
 bench: setup  ## the figures in bench/, measured on this machine
 	$(PY) -m bench

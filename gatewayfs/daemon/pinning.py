@@ -76,6 +76,9 @@ class Pinning:
         self._pins = cache.pins
         self._short: dict[int, str] = {}
         self._fetching: set[int] = set()
+        """Files that are fetched for nobody."""
+        self._coming: set[int] = set()
+        """Files whose bytes are on their way, for whoever pinned them too."""
 
     def handlers(self) -> Mapping[str, Handler]:
         """For the control server."""
@@ -131,9 +134,10 @@ class Pinning:
         walked_s = trio.current_time()
         async with trio.open_nursery() as nursery:
             while True:
-                with trio.move_on_after(RETRY_S if self._short else WALK_S) as waited:
+                # Each minute, whatever is known now: what is being fetched may fail after this.
+                with trio.move_on_after(RETRY_S) as waited:
                     await self._pins.work()
-                if trio.current_time() - walked_s > WALK_S:
+                if trio.current_time() - walked_s >= WALK_S:
                     walked_s = trio.current_time()
                     self._pins.look_at_all()
                 elif waited.cancelled_caught:
@@ -199,17 +203,26 @@ class Pinning:
 
     async def _bring(self, ino: int) -> int:
         """Fetch a file to be kept; returns how many bytes were absent. Raises NoRoom, BucketMovedOn, GatewayError."""
-        inode, room = self._meta.require(ino), self._cache.room
-        absent = absent_bytes(inode, self._cache.live(ino))
-        if absent and room.pinned_bytes + absent > room.pinned_bytes_max:
+        room, absent = self._cache.room, self._absent_bytes(ino)
+        # What is on its way counts: else of eight large files that come together none may find room for its end.
+        coming = sum(self._absent_bytes(other) for other in self._coming if other != ino)
+        if absent and room.pinned_bytes + coming + absent > room.pinned_bytes_max:
             self._lack(ino, self._too_much())
             raise NoRoom(self._too_much())
-        fetched = await self.keeping.fetch(ino)
+        self._coming.add(ino)
+        try:
+            fetched = await self.keeping.fetch(ino)
+        finally:
+            self._coming.discard(ino)
         if (now := self._meta.inode(ino)) is not None:
             self._rebook(now)
             if ino in self._short:
                 raise NoRoom(self._short[ino])
         return fetched
+
+    def _absent_bytes(self, ino: int) -> int:
+        inode = self._meta.inode(ino)
+        return 0 if inode is None else absent_bytes(inode, self._cache.live(ino))
 
     def _rebook(self, inode: Inode) -> None:
         self._cache.rebook(inode.ino)
