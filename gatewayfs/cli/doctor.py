@@ -67,7 +67,12 @@ def exit_code(findings: Iterable[Finding]) -> int:
 async def _look_at_store(out: Console | None, config: ShareConfig, may_write: bool) -> list[Finding]:
     from gatewayfs.cli.doctor_store import store_findings  # loads boto3, which a look at the host does not need
 
-    return [_shown(out, finding) async for finding in store_findings(config, may_write=may_write)]
+    found = [_shown(out, finding) async for finding in store_findings(config, may_write=may_write)]
+    if config.refresh.events is not None:
+        from gatewayfs.cli.doctor_queue import queue_findings
+
+        found += [_shown(out, finding) async for finding in queue_findings(config)]
+    return found
 
 
 def _shown(out: Console | None, finding: Finding) -> Finding:

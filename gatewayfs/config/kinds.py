@@ -126,6 +126,26 @@ def _webhook(value: object) -> object:
     return text
 
 
+def _queue(value: object) -> object:
+    text = str(_text(value))
+    if re.fullmatch(r"arn:[a-z0-9-]+:sqs:[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_.-]{1,80}", text):
+        return text
+    try:
+        parts = urlsplit(text)
+        _ = parts.port
+    except ValueError:
+        parts = urlsplit("")
+    if parts.username is not None or parts.password is not None:
+        raise SecretInValue("the address may hold no user name or password; set refresh.events_profile")
+    plain = parts.scheme in ("http", "https") and parts.hostname and not parts.query and not parts.fragment
+    if not plain or not parts.path.strip("/") or not text.isprintable():
+        raise ValueError(
+            'write the queue\'s URL, "https://sqs.eu-west-1.amazonaws.com/123456789012/photos", or its ARN, '
+            '"arn:aws:sqs:eu-west-1:123456789012:photos"'
+        )
+    return text
+
+
 def _command_line(value: object) -> object:
     items = value.split() if isinstance(value, str) else value
     if not isinstance(items, list | tuple) or not all(isinstance(item, str) and "\0" not in item for item in items):
@@ -253,6 +273,7 @@ Prefix = Annotated[str, BeforeValidator(normalize_prefix), Kind("key prefix", st
 TimeZone = Annotated[str, BeforeValidator(_time_zone), Kind("time zone", str)]
 EndpointUrl = Annotated[str, BeforeValidator(_endpoint), Kind("URL", str)]
 WebhookUrl = Annotated[str, BeforeValidator(_webhook), Kind("URL", str)]
+QueueAddress = Annotated[str, BeforeValidator(_queue), Kind("queue", str)]
 CommandLine = Annotated[tuple[str, ...], BeforeValidator(_command_line), Kind("list of text", _written_list)]
 StorageClass = Annotated[str, BeforeValidator(_storage_class), Kind("storage class", str)]
 AccountId = Annotated[str, BeforeValidator(_account), Kind("account", str)]

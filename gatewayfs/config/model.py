@@ -39,6 +39,7 @@ from gatewayfs.config.kinds import (
     TimeZone,
 )
 from gatewayfs.config.logoptions import AuditOptions, HealthOptions, LogOptions
+from gatewayfs.config.refreshoptions import RefreshOptions
 from gatewayfs.config.section import Section, option_name
 
 BYTES_MAX = 1 << 50
@@ -232,6 +233,7 @@ class ShareConfig(Section):
     upload: UploadOptions
     throttle: ThrottleOptions
     metadata: MetadataOptions
+    refresh: RefreshOptions
     identity: IdentityOptions
     mount: MountOptions
     export: ExportOptions

@@ -9,6 +9,7 @@ from gatewayfs.config.exportoptions import exporting
 from gatewayfs.config.identityoptions import contradictions
 from gatewayfs.config.logoptions import in_the_mount
 from gatewayfs.config.model import ObjectsOptions, ShareConfig
+from gatewayfs.config.refreshoptions import EVENTS_ONLY, RefreshOptions
 
 
 def relations(config: ShareConfig) -> Iterator[str]:
@@ -44,6 +45,7 @@ def relations(config: ShareConfig) -> Iterator[str]:
     yield from contradictions(config.identity, config.metadata.uid, config.metadata.gid)
     yield from exporting(config.export)
     yield from telling(config.events)
+    yield from following(config.refresh)
     files = {
         "events.file": config.events.file,
         "log.file": config.log.file,
@@ -75,6 +77,14 @@ def telling(events: EventsOptions) -> Iterator[str]:
         for name in ("webhook_headers_file", "webhook_ca_bundle"):
             if getattr(events, name) is not None:
                 yield f"events.{name} is set and events.webhook is not; set events.webhook"
+
+
+def following(refresh: RefreshOptions) -> Iterator[str]:
+    """One line for each option about a queue that is not there."""
+    if refresh.events is None:
+        for name in EVENTS_ONLY:
+            if getattr(refresh, name) is not None:
+                yield f"refresh.{name} is set and refresh.events is not; set refresh.events"
 
 
 def nested(cache: Path, mountpoint: Path) -> Iterator[str]:

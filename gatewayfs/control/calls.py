@@ -46,6 +46,8 @@ class StatusResult(TypedDict, total=False):
     """inodes, unusable_keys, ..."""
     events: dict[str, Any]
     """targets: {name: {waiting, oldest_age_s, dropped, last_error, ...}}, settling, notifications, outbox_bytes"""
+    refresh: dict[str, Any]
+    """events: {queue, received, applied, ignored, bad, lag_s, last_error, ...} where a queue is followed"""
     problems: list[str]
     """One line each: what is wrong, and its cure. Empty when all is well."""
 

@@ -14,6 +14,7 @@ from gatewayfs.cache.pressure import SOFT
 from gatewayfs.config import ShareConfig
 from gatewayfs.daemon.background import Background
 from gatewayfs.daemon.eventing import build_events
+from gatewayfs.daemon.following import build_following
 from gatewayfs.daemon.health import HealthLog
 from gatewayfs.daemon.identifying import identity, share_defaults
 from gatewayfs.daemon.lanes import HEADS_ON_DEMAND, lanes
@@ -33,6 +34,7 @@ from gatewayfs.events.events import Events
 from gatewayfs.fuse.notify import KernelNotifier
 from gatewayfs.fuse.operations import Operations
 from gatewayfs.meta.env import MetaStore
+from gatewayfs.refresh.following import Following
 from gatewayfs.refresh.jobs import Jobs
 from gatewayfs.refresh.observed import ObservedStore
 from gatewayfs.refresh.refresher import Refresh
@@ -76,6 +78,7 @@ class Parts:
     refresh: Refresh
     jobs: Jobs
     uploader: Uploader
+    following: Following | None
     events: Events
     filesystem: Filesystem
     notifier: KernelNotifier
@@ -156,6 +159,7 @@ def build(
         refresh=refresh,
         jobs=Jobs(meta, clock, events.new_id, refresh.begin, events.refreshed, notifier.forgotten),
         uploader=uploader,
+        following=build_following(config, refresh, meta, clock, rng),
         events=events,
         filesystem=filesystem,
         notifier=notifier,

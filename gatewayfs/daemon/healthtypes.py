@@ -58,6 +58,9 @@ TYPES = {
     "UploadsParked": HealthType(E, "cure the reason; they are tried again daily and by gatewayfs queue retry"),
     "UploadsHeld": HealthType(W, "gatewayfs queue release lets them go"),
     "NotificationsFailing": HealthType(W, "cure the target of the events: they wait for it and are tried again"),
+    "ChangesNotFollowed": HealthType(
+        W, "see gatewayfs doctor about the queue; refresh-cache shows meanwhile what others changed"
+    ),
     "NamesNotShown": HealthType(W, "rename them in the bucket"),
     "AuditDropped": HealthType(E, "give audit.file a disk that takes it; operations went on without a trace"),
 }

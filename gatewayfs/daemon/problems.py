@@ -9,6 +9,7 @@ from gatewayfs.cache.statistics import CacheStatistics
 from gatewayfs.daemon.pinning import PinStatus
 from gatewayfs.events.settings import EventStatus
 from gatewayfs.meta.env import MetaStatistics
+from gatewayfs.refresh.followstatus import FollowStatus
 from gatewayfs.refresh.settings import RefreshStatistics
 from gatewayfs.runtime.linefile import LineStatistics
 from gatewayfs.s3.archives import ArchiveStatus
@@ -67,6 +68,7 @@ class Facts:
     free_bytes: int
     clock_skew_s: float | None = None
     audit: LineStatistics | None = None
+    following: FollowStatus | None = None
 
 
 def problems(facts: Facts) -> list[Problem]:
@@ -82,6 +84,7 @@ def problems(facts: Facts) -> list[Problem]:
         *_of_archives(facts.archives),
         *_of_names(facts.refresh),
         *_of_events(facts.events),
+        *_of_following(facts.following),
         *_of_audit(facts.audit),
     ]
 
@@ -206,6 +209,15 @@ def _of_events(events: EventStatus) -> Iterator[Problem]:
                 f"{_when(target.dropped_ns)}; cure the target or make events.outbox larger",
                 what=name,
             )
+
+
+def _of_following(following: FollowStatus | None) -> Iterator[Problem]:
+    if following is not None and following.failing_since_ns:
+        yield Problem(
+            "ChangesNotFollowed",
+            f"changes by others are not followed since {_when(following.failing_since_ns)}: {following.last_error}; "
+            "until they are, refresh-cache shows them",
+        )
 
 
 def _of_audit(audit: LineStatistics | None) -> Iterator[Problem]:

@@ -160,6 +160,8 @@ async def _serve(parts: Parts, background: Background, mountpoint: Path, ready: 
         await nursery.start(parts.pinning.run)
         nursery.start_soon(_session, stop, WAITING_MAX if parts.config.upload.fsync == "bucket" else 0)
         await nursery.start(parts.uploader.run)
+        if parts.following is not None:
+            nursery.start_soon(parts.following.run)
         note_start(parts.meta, parts.telling.health)
         nursery.start_soon(parts.telling.health.run, lambda: found_problems(parts))
         systemd.notify("READY=1")

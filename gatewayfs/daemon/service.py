@@ -114,6 +114,7 @@ class Service:
             "throttle": parts.throttling.status(),
             "events": _plain(events),
             "metadata": {**_plain(meta), **_plain(refresh)},
+            **({"refresh": {"events": _plain(parts.following.status())}} if parts.following is not None else {}),
             "logs": {"audit": _plain(parts.telling.audit_statistics())},
             "problems": [problem.text for problem in found_problems(parts)],
         }
@@ -206,6 +207,7 @@ def found_problems(parts: Parts) -> list[Problem]:
         meta=parts.meta.statistics(),
         refresh=parts.refresh.statistics(),
         events=parts.events.status(),
+        following=None if parts.following is None else parts.following.status(),
         archives=parts.archives.status(parts.config.share.prefix),
         cache=parts.cache.statistics(),
         pins=parts.pinning.status(),

@@ -9,7 +9,7 @@ import base64
 import io
 import ssl
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 from urllib.parse import unquote, urlsplit
 
@@ -54,9 +54,7 @@ def resolve(bucket: str, options: StoreOptions = StoreOptions()) -> Connection:
     Raises UserError: no credentials, an unknown profile, a broken endpoint or CA bundle.
     """
     try:
-        session = botocore.session.Session(profile=options.profile or None)
-        if options.credentials_file:
-            session.set_config_variable("credentials_file", options.credentials_file)
+        session = _session(options)
         url, region = _address(session, bucket, options)
         credentials = _credentials(session, options)
     except (BotoCoreError, ClientError, ValueError) as error:
@@ -69,6 +67,36 @@ def resolve(bucket: str, options: StoreOptions = StoreOptions()) -> Connection:
             else "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, s3.profile or s3.credentials_file",
         )
     return Connection(bucket, _endpoint(session, url, options), region, _Credentials(credentials))
+
+
+def session_for(options: StoreOptions, profile: str) -> tuple[Any, dict[str, str]]:
+    """A botocore session for another service of the same account, and the credentials to make its clients with.
+
+    Args:
+        profile: instead of the bucket's, or "".
+
+    Raises UserError: no credentials. BotoCoreError: an unknown profile.
+    """
+    options = replace(options, profile=profile or options.profile)
+    session = _session(options)
+    credentials = _credentials(session, options)
+    if credentials is None:
+        raise UserError(
+            "no credentials for the queue", "set refresh.events_profile, or those of the bucket, which are used else"
+        )
+    if not options.credentials_file:
+        return session, {}  # the session asks its own chain, and renews what expires
+    frozen = credentials.get_frozen_credentials()
+    hide(frozen.secret_key)
+    keys = {"aws_access_key_id": frozen.access_key, "aws_secret_access_key": frozen.secret_key}
+    return session, keys | ({"aws_session_token": frozen.token} if frozen.token else {})
+
+
+def _session(options: StoreOptions) -> Any:
+    session = botocore.session.Session(profile=options.profile or None)
+    if options.credentials_file:
+        session.set_config_variable("credentials_file", options.credentials_file)
+    return session
 
 
 class _Credentials:

@@ -4,7 +4,6 @@ import json
 
 import pytest
 import trio
-import trio.testing
 
 from gatewayfs.daemon.lookingagain import PATIENCE_S, LookingAgain
 from gatewayfs.errors import StoreAccessDenied, UserError
@@ -31,11 +30,6 @@ class Looks:
         if isinstance(outcome, Exception):
             raise outcome
         return outcome
-
-
-@pytest.fixture
-def autojump_clock():
-    return trio.testing.MockClock(autojump_threshold=0)
 
 
 async def test_a_path_is_looked_at_as_a_file_and_as_a_directory():

@@ -140,7 +140,8 @@ def test_every_kind_of_mistake_in_a_file_is_one_line_that_names_place_option_val
         (
             "xyzzy=1",
             "--set: xyzzy is not an option; the sections are share, "
-            "s3, objects, cache, upload, throttle, metadata, identity, mount, export, events, log, audit, health",
+            "s3, objects, cache, upload, throttle, metadata, refresh, identity, mount, export, events, log, audit, "
+            "health",
         ),
         ("upload.settle", "--set upload.settle: a value is missing; write --set option=value"),
         ("upload.part_size=1MiB", '--set upload.part_size = "1MiB": too small; at least 5MiB'),
