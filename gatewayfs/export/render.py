@@ -134,8 +134,10 @@ NFSv4 {{
     Grace_Period = 30;
 }}
 NFS_KRB5 {{
-    # Kerberos also wants /etc/krb5.keytab with a key for nfs/<this host's name>.
+    # Kerberos wants a key for nfs/<the name clients mount from> in this file; ganesha does not start without.
     Active_krb5 = {"true" if kerberos else "false"};
+    PrincipalName = "nfs";
+    KeytabPath = "/etc/krb5.keytab";
 }}
 MDCACHE {{
     # A directory's entries are read again when its attributes changed.

@@ -20,10 +20,11 @@ POLL_S = 0.05
 
 # One line of ganesha's log: date : epoch ... : host : program-pid[thread] function :COMPONENT :LEVEL :text
 _LINE = re.compile(r"\] (\w+) :([A-Z0-9 ]+) :(\w+) :(.*)")
-_COMPONENTS = ("CONFIG", "EXPORT", "FSAL")
+_COMPONENTS = ("CONFIG", "EXPORT", "FSAL", "DISP")
+# DISP: among others that there is no key for Kerberos.
 _SERIOUS = ("WARN", "CRIT", "MAJ", "FATAL")
-# Said of every configuration, right or wrong; the last one of what ``apart`` changed.
-_USUAL = re.compile(r"RADOS|blkid|protocol is specified .* not enabled in NFS_CORE_PARAM")
+# Said of every configuration, right or wrong; the last two because of what ``apart`` changes, and where it runs.
+_USUAL = re.compile(r"RADOS|blkid|protocol is specified .* not enabled in NFS_CORE_PARAM|Cannot register NFS")
 
 
 @dataclass(frozen=True, slots=True)

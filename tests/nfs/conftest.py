@@ -35,11 +35,11 @@ def serve(nfs_bucket: Bucket) -> Iterator[Serve]:
         home.chmod(0o755)
         with Gateways(home) as gateways:
 
-            def start(**settings: str) -> Served:
+            def start(*, endpoint_url: str = "", **settings: str) -> Served:
                 wanted = {"share.name": "share", "export.enabled": "true", "identity.squash": "root"} | {
                     key.replace("__", "."): value for key, value in settings.items()
                 }
-                gateway = gateways.mount(nfs_bucket, settings=wanted)
+                gateway = gateways.mount(nfs_bucket, settings=wanted, endpoint_url=endpoint_url)
                 server = NfsServer(gateway.mount_dir.parent / "etc", gateway.runtime_dir)
                 servers.append(server)
                 server.install(gateway)

@@ -159,6 +159,7 @@ class NfsServer:
         thread.start()
         thread.join(INSIDE_S_MAX)
         if problems:
+            problems[0].add_note(self.log_tail())
             raise problems[0]
         assert outcome, f"no answer in {INSIDE_S_MAX:g} s:\n{self.log_tail()}"
         return outcome[0]

@@ -63,6 +63,23 @@ def test_no_option_gives_the_service_a_mount_namespace_which_would_hide_the_moun
     assert HIDES_THE_MOUNT.findall("[Service]\nPrivateTmp=yes\n")
 
 
+def ordered(unit: str, option: str) -> set[str]:
+    """The units that one is before, or after."""
+    lines = re.findall(rf"^{option}=(.*)$", (UNITS / unit).read_text(), re.MULTILINE)
+    return {name for line in lines for name in line.split()}
+
+
+def test_shares_start_before_nfs_and_end_after_it_and_after_what_a_shutdown_takes_away() -> None:
+    """At a stop the order is that of the start, backwards. A target orders nothing while nobody wants it."""
+    assert {"gatewayfs-nfs.service", "nfs-ganesha.service", "gatewayfs.target"} <= ordered(
+        "gatewayfs@.service", "Before"
+    )
+    assert {"network-online.target", "nss-lookup.target"} <= ordered("gatewayfs@.service", "After")
+    assert "/var/cache/gatewayfs" in ordered("gatewayfs@.service", "RequiresMountsFor")
+    for unit in ("gatewayfs-nfs.service", "nfs-ganesha.service.d/gatewayfs.conf"):
+        assert "gatewayfs.target" in ordered(unit, "After")
+
+
 def test_the_service_may_take_as_long_to_stop_as_its_drain() -> None:
     unit = (UNITS / "gatewayfs@.service").read_text()
     drain_min = re.search(r"--timeout=(\d+)m", unit)
