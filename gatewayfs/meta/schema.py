@@ -124,6 +124,9 @@ class Directory(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Upper bound of the length of any path below this directory, relative to it. Grows with links, never shrinks."""
     subdirectories: int = 0
     """How many of the known children are directories; kept by ``Transaction.put``. st_nlink is this plus two."""
+    hidden: int = 0
+    """Keys below ``source``, as last listed, that no name can stand for, or whose name a directory has. While there are
+    any, the directory is not empty, whatever its children."""
 
 
 class Inode(msgspec.Struct, frozen=True, array_like=True, gc=False):

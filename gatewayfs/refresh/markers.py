@@ -65,7 +65,9 @@ def finish(applier: Applier, walk: ListingPass) -> None:
         if not inode.directory.complete:
             # Its subdirectories are counted from now on: the kernel's link count is not the real one.
             news.stale(walk.ino, attributes_only=True)
-        tx.put(replace(inode, directory=replace(inode.directory, complete=True, listed_ns=walk.begun_ns)))
+        hidden = walk.tally.unrepresentable + walk.tally.shadowed
+        listed = replace(inode.directory, complete=True, listed_ns=walk.begun_ns, hidden=hidden)
+        tx.put(replace(inode, directory=listed))
     applier.shadowed.replace(walk.ino, walk.tally.shadowed)
     applier.unrepresentable.replace(walk.ino, walk.tally.unrepresentable)
 

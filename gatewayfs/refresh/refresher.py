@@ -133,6 +133,20 @@ class Refresh:
         """
         return await self.begin(RefreshProgress(self._clock.time_ns())).run(folders, recursive=recursive)
 
+    async def hidden_below(self, ino: int) -> int:
+        """How many keys directly below a directory are not shown; the bucket is asked anew where there were any.
+
+        Raises StaleInode, Unavailable, PermissionDenied.
+        """
+        directory = self._meta.require(ino).directory
+        if directory is None or not directory.hidden:
+            return 0
+        walk = await self._lister.renew(ino, recursive=False)
+        if walk.error is not None:
+            raise walk.error
+        directory = self._meta.require(ino).directory
+        return directory.hidden if directory is not None else 0
+
     def begin(self, progress: RefreshProgress) -> Renewal:
         """A refresh that counts in ``progress``, and goes on where that says."""
         return Renewal(self._meta, self._clock, self._lister, self._names, self._settings, progress, self._flat_walk)

@@ -181,7 +181,8 @@ class Oddities:
             self._per_directory[directory] = count
 
     def show(self, keys: Iterable[str]) -> None:
-        """Remember ``keys`` as examples, each once."""
+        """Remember ``keys`` as examples, each once; what is not Unicode in them escaped."""
         for key in keys:
+            key = key.encode(errors="backslashreplace").decode()
             if key not in self._examples:
                 self._examples.append(key)

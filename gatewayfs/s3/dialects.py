@@ -116,7 +116,7 @@ OTHERS = (_read_posix, _read_google)
 def link_target(metadata: Mapping[str, str]) -> bytes | None:
     """The symlink target that geesefs and old gcsfuse keep in metadata, beside no data; None without one."""
     for key in _LINK_TARGETS:
-        target = metadata.get(key, "").encode(errors="surrogateescape")
+        target = metadata.get(key, "").encode(errors="replace")
         if 0 < len(target) <= SYMLINK_BYTES_MAX and b"\0" not in target:
             return target
     return None

@@ -7,6 +7,7 @@ it. Namespaces are ignored, because stores disagree about them.
 import calendar
 import re
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from urllib.parse import quote, unquote_plus, urlencode
 from xml.etree import ElementTree
 from xml.sax.saxutils import escape
@@ -258,4 +259,5 @@ def _number(text: str) -> int:
 
 
 def _decoder(root: ElementTree.Element) -> Callable[[str], str]:
-    return unquote_plus if _text(root, "EncodingType") == "url" else str
+    """What percent-encoding holds that is no UTF-8 becomes lone surrogates: a key nobody shows, not some other key."""
+    return partial(unquote_plus, errors="surrogateescape") if _text(root, "EncodingType") == "url" else str

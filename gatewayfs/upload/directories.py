@@ -11,6 +11,8 @@ first to be visited comes to a prefix whose objects are the other's still: its `
 there, until the other has been visited, too, and it settles (``reconcile.py``).
 """
 
+import logging
+
 import msgspec
 import trio
 
@@ -19,6 +21,8 @@ from gatewayfs.runtime.failpoints import failpoint, register
 from gatewayfs.upload import records
 from gatewayfs.upload.context import Context
 from gatewayfs.upload.plan import differs
+
+log = logging.getLogger(__name__)
 
 SLICE = 500
 """Children per transaction: some milliseconds of the event loop at a time."""
@@ -93,9 +97,13 @@ def visited(ctx: Context, ino: int) -> None:
             return
         key = records.wanted_key(tx, inode)
         ctx.renames.visited(key or "")
+        hidden = inode.directory.hidden
+        if hidden and key != inode.directory.source:
+            # What has no name cannot move to another: it stays, and a refresh shows the directory it is in again.
+            log.warning("%d keys below %r are not shown and were not moved", hidden, inode.directory.source)
         if key is None:
             source = inode.directory.source
         else:
             source = None if ctx.hooks.claimant(key, ino) else key
-        directory = msgspec.structs.replace(inode.directory, children_unsettled=False, source=source)
+        directory = msgspec.structs.replace(inode.directory, children_unsettled=False, source=source, hidden=0)
         tx.put(msgspec.structs.replace(inode, directory=directory))

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -91,6 +92,29 @@ def test_keys_no_path_can_hold_are_counted_and_left_alone(bucket: Bucket, gatewa
     assert metadata["unrepresentable"] == 3
     assert metadata["shadowed"] == 1
     assert {key: bucket.body(key) for key in [*odd, "file"]} == {key: key.encode() for key in [*odd, "file"]}
+
+
+@pytest.mark.semantics("hidden-keys")
+def test_a_directory_with_keys_that_are_not_shown_is_not_empty(bucket: Bucket, gateway: Mount) -> None:
+    hidden = ["d/sub//odd", "d/../up", "moved/./dot"]
+    for key in [*hidden, "d/file", "moved/file"]:
+        bucket.put(key, key.encode())
+    served = gateway()
+    root = served.mount_dir
+    done = subprocess.run(["rm", "-rf", root / "d"], capture_output=True, text=True, check=False)
+    assert "not empty" in done.stderr
+    assert os.listdir(root / "d") == ["sub"]
+    os.rename(root / "moved", root / "elsewhere")
+    served.drain()
+    assert sorted(bucket.keys()) == sorted([*hidden, "elsewhere/file"])
+    assert "are not shown" in served.log_path.read_text()
+
+    bucket.delete("d/sub//odd")
+    bucket.delete("d/../up")
+    os.rmdir(root / "d" / "sub")
+    os.rmdir(root / "d")
+    served.drain()
+    assert bucket.keys("d/") == []
 
 
 @pytest.mark.semantics("foreign-metadata-kept")

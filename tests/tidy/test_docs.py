@@ -10,6 +10,8 @@ import pytest
 from tests.tidy.sources import ROOT, Module, dotted_name, modules
 
 ANCHOR = re.compile(r'<a id="([^"]+)">')
+TABLE_ROW = re.compile(r"^\|.*\|$", re.MULTILINE)
+TEST_NAME = re.compile(r"`(test_\w+)`")
 DEPENDENCY_ROW = re.compile(r"^\|\s*\[?`([A-Za-z0-9_.-]+)`", re.MULTILINE)
 
 
@@ -33,6 +35,18 @@ def test_every_clause_of_the_semantics_has_a_test_and_every_named_clause_exists(
     named = {clause for module in modules("tests") for clause in named_clauses(module)}
     assert {"clauses without a test": sorted(set(anchors) - named)} == {"clauses without a test": []}
     assert {"tests of no clause": sorted(named - set(anchors))} == {"tests of no clause": []}
+
+
+def test_every_test_that_a_row_of_the_semantics_names_exists() -> None:
+    named = {name for row in TABLE_ROW.findall(document("docs/semantics.md")) for name in TEST_NAME.findall(row)}
+    written = {
+        node.name
+        for module in modules("tests")
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    }
+    assert named, "the table of odd buckets names no test"
+    assert named - written == set()
 
 
 def test_every_dependency_has_its_reason() -> None:

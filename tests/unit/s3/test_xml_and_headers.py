@@ -5,6 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gatewayfs.errors import BadResponse, StoreRefused
+from gatewayfs.refresh.diff import read_page
+from gatewayfs.refresh.settings import Oddities
 from gatewayfs.s3 import xml
 from gatewayfs.s3.headers import condition_headers, object_headers, object_info, parse_http_date
 from gatewayfs.s3.store import Condition, Deletion, ObjectHeaders, Part
@@ -36,11 +38,26 @@ def test_a_listing_with_characters_xml_cannot_hold_is_read() -> None:
     assert xml.parse_list(document.encode()).objects[0].key == "p/a b+c\nü"
 
 
-@pytest.mark.parametrize("spoiled", ["<Size>-1</Size>", "<Size>9e9</Size>", "<Size></Size>", "<Size>1</Siz>"])
+@pytest.mark.parametrize(
+    "spoiled",
+    ["<Size>-1</Size>", "<Size>9223372036854775808</Size>", "<Size>9e9</Size>", "<Size></Size>", "<Size>1</Siz>"],
+)
 def test_a_listing_with_a_broken_number_is_not_accepted(spoiled: str) -> None:
     document = LISTING.format(namespace="").replace("<Size>5368709120</Size>", spoiled)
     with pytest.raises(NotXml):
         xml.parse_list(document.encode())
+
+
+def test_a_key_that_is_not_utf8_is_no_other_key() -> None:
+    """Not U+FFFD, which may be a key of its own: that one would be shown, changed and deleted in its place."""
+    document = LISTING.format(namespace="").replace("p%2Fa+b%2Bc%0A%C3%BC", "p%2F%FF")
+    (listed,) = xml.parse_list(document.encode()).objects
+    assert listed.key == "p/\udcff"
+    rows = read_page("p/", xml.parse_list(document.encode()))
+    assert (rows.files, rows.unrepresentable) == ([], ["p/\udcff"])
+    shown = Oddities()
+    shown.show(rows.unrepresentable)
+    assert shown.examples == ("p/\\udcff",)
 
 
 @given(st.binary(max_size=300))
