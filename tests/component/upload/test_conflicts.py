@@ -4,7 +4,8 @@ import pytest
 import trio
 
 from gatewayfs.daemon.problems import _of_upload
-from gatewayfs.s3.store import Capabilities
+from gatewayfs.s3.store import Capabilities, Condition
+from gatewayfs.upload.looking import guarded
 from tests.component.upload.harness import GATEWAY_WINS
 from tests.support.fakestore import EVERYTHING, FakeObjectStore
 
@@ -202,3 +203,11 @@ async def test_a_foreign_object_where_a_new_directory_is_renamed_to_is_not_overw
     await world.drained()
     assert data(world)["e/f"] == b"theirs"
     assert data(world)["e/f.conflict-gw-20231114T221320Z"] == b"ours"
+
+
+@pytest.mark.semantics("conflict-kept")
+async def test_a_write_over_an_object_whose_etag_is_unknown_is_conditional_on_what_a_look_finds(world):
+    etag = world.bucket.foreign_put("f", b"theirs")
+    ctx = world.uploader._context
+    assert await guarded(ctx, "f", Condition(match=""), honoured=True) == Condition(match=etag)
+    assert await guarded(ctx, "none", Condition(match=""), honoured=True) == Condition(absent=True)

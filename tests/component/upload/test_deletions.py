@@ -96,3 +96,58 @@ async def test_a_store_that_compares_no_etags_is_asked_one_by_one(make_world):
     await world.drained()
     assert not world.bucket.raw
     assert (world.bucket.count("delete"), world.bucket.count("delete_many")) == (20, 0)
+
+
+@pytest.mark.semantics("conflict-deletion")
+@pytest.mark.parametrize("conditional", [True, False])
+async def test_one_by_one_what_others_changed_stays_too(make_world, conditional):
+    bucket = FakeObjectStore(capabilities=replace(EVERYTHING, delete_many_if_match=False, delete_if_match=conditional))
+    world = make_world(bucket=bucket)
+    await files(world, 3)
+    bucket.foreign_put("f1", b"theirs")
+    for number in range(3):
+        world.unlink(f"f{number}")
+    await world.drained()
+    assert {key: stored.data for key, stored in bucket.raw.items()} == {"f1": b"theirs"}
+    assert world.meta.doomed_count == 0
+
+
+async def test_between_a_look_and_the_deletion_the_condition_holds(make_world):
+    bucket = FakeObjectStore(capabilities=replace(EVERYTHING, delete_many_if_match=False))
+    world = make_world(bucket=bucket)
+    await files(world, 1)
+    world.unlink("f0")
+    async with world.running() as uploader:
+        held = world.store.hold("delete")
+        await held.reached.wait()
+        bucket.foreign_put("f0", b"theirs")
+        held.release()
+        await uploader.drain()
+    assert bucket.raw["f0"].data == b"theirs"
+
+
+async def test_a_file_made_anew_takes_over_the_object_and_nobody_sees_none(world):
+    await world.write("f", b"old")
+    await world.drained()
+    world.unlink("f")
+    await world.write("f", b"new")
+    await world.drained()
+    await world.check()
+    assert world.bucket.raw["f"].data == b"new"
+    assert world.bucket.count("delete") == world.bucket.count("delete_many") == 0
+
+
+@pytest.mark.semantics("durable-power-loss")
+async def test_an_object_goes_when_the_records_that_do_without_it_are_on_the_disk(make_world):
+    world = make_world(
+        bucket=FakeObjectStore(capabilities=replace(EVERYTHING, delete_many_if_match=False)), settle_s=0.0
+    )
+    await files(world, 1)
+    async with world.running() as uploader:
+        held = world.store.hold("delete")
+        world.unlink("f0")
+        await held.reached.wait()
+        records = world.meta.statistics()
+        assert records.synced_sequence == records.sequence
+        held.release()
+        await uploader.drain()

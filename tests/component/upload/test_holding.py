@@ -1,9 +1,11 @@
 """A hold keeps changes here until somebody releases them, whatever is renamed, deleted or restarted meanwhile."""
 
+import msgspec
 import pytest
 import trio
 
 from gatewayfs.errors import StoreAccessDenied, StoreBusy, UserError
+from gatewayfs.meta.schema import Directory, Inode
 from tests.support.faultystore import FOREVER
 
 
@@ -273,3 +275,47 @@ async def test_retry_of_a_path_leaves_others_to_their_back_off(world):
         assert await uploader.operator.retry("a") == 1
         await trio.sleep(1)
         assert list(world.bucket.raw) == ["a"]
+
+
+async def test_what_is_made_anew_at_the_old_place_of_a_held_directory_stays_too(world):
+    world.mkdir("held")
+    async with world.running() as uploader:
+        await hold(world, "held")
+        world.rename("held", "moved")
+        world.mkdir("held")
+        await world.write("held/again", b"x")
+        await trio.sleep(1000)
+        assert world.bucket.raw == {}
+        assert (await uploader.drain()).held == 3
+        await uploader.operator.release("moved")
+        assert (await uploader.drain()).complete
+    await world.check()
+
+
+async def test_the_object_in_the_way_of_a_held_file_waits_with_it(world):
+    world.mkdir("held")
+    await world.write("held/a", b"new")
+    await world.write("x", b"old")
+    await world.drained()
+    async with world.running() as uploader:
+        await hold(world, "held")
+        world.unlink("x")
+        world.rename("held/a", "x")
+        await trio.sleep(1000)
+        with trio.fail_after(100):
+            report = await uploader.drain()
+        assert report.held == 2
+        assert {"held/a", "x"} <= world.bucket.raw.keys()
+        assert world.bucket.raw["x"].data == b"old"
+        await uploader.operator.release("held")
+        assert (await uploader.drain()).complete
+    await world.check()
+
+
+async def test_a_directory_that_is_still_listed_from_a_held_place_is_held(world):
+    world.mkdir("held")
+    await hold(world, "held")
+    holds = world.uploader.operator._holds
+    moved = Inode(90, 1, b"d", 0o040755, 0, 0, 0, 1, 1, 1, directory=Directory(source="held/d/"))
+    assert holds.of(moved, "d/") is not None
+    assert holds.of(msgspec.structs.replace(moved, directory=Directory(source="d/")), "d/") is None

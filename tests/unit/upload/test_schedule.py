@@ -9,7 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from gatewayfs.errors import StoreUnreachable
 from gatewayfs.s3.gate import Gate, backoff_s
-from gatewayfs.upload.entries import Lane, State
+from gatewayfs.upload.entries import Aside, Lane, State
 from gatewayfs.upload.schedule import ADVANCE_MAX, BLOCKED_CHECK_S, Schedule
 
 
@@ -307,3 +307,16 @@ class Random(RuleBasedStateMachine):
 
 TestRandom = Random.TestCase
 TestRandom.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)
+
+
+def test_whether_it_stays_is_asked_once_more_when_its_turn_comes():
+    why = {}
+    queue = schedule(stays=why.get)
+    queue.notice(1, 0.0)
+    queue.advance(2.0)
+    why[1] = Aside.HELD
+    assert queue.take(2.0) is None
+    assert queue.aside_count[Aside.HELD] == 1
+    del why[1]
+    queue.reconsider(queue.get(1))
+    assert due_at(queue, 1, 100.0) == 100.0
