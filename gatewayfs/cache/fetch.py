@@ -8,7 +8,7 @@ slow bucket readers of cold data must not take all of them (docs/architecture.md
 """
 
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager
 
 import trio
 
@@ -20,16 +20,8 @@ from gatewayfs.cache.packs import Packs
 from gatewayfs.cache.readahead import FETCH_BYTES, REQUEST_BYTES_MAX
 from gatewayfs.cache.room import Room
 from gatewayfs.cache.wholefiles import Brought, BucketMovedOn, WholeFiles
-from gatewayfs.errors import (
-    Archived,
-    CacheDiskFull,
-    ObjectArchived,
-    ObjectNotFound,
-    PreconditionFailed,
-    RangeNotSatisfiable,
-    StoreError,
-    Unavailable,
-)
+from gatewayfs.cache.wording import worded
+from gatewayfs.errors import CacheDiskFull, GatewayError, PreconditionFailed
 from gatewayfs.meta.env import MetaStore
 from gatewayfs.meta.schema import Remote
 from gatewayfs.s3.store import INLINE_BODY_BYTES_MAX, ObjectStore
@@ -37,6 +29,10 @@ from gatewayfs.types import ETag, ObjectKey
 
 WAITERS_MAX = 64
 """Calls that may wait for the bucket at once; pyfuse3 serves 99 requests, the rest stay free for what is local."""
+
+REQUESTS_OF_A_WHOLE = 4
+"""Under way at a time for a large file that is fetched whole: 1 Gbit/s over 20 ms takes two of 8 MiB, and their ends
+seldom coincide."""
 
 LIMITED_WINDOW_S = 2.0
 """Under a bandwidth limit a window is at most what the limit lets through in this time."""
@@ -93,17 +89,20 @@ class Fetcher:
             Unavailable: no answer before the deadline, or a refusal; the message says which.
             NoRoom: the cache cannot keep them (see ``bypass``). CacheDiskFailed: the disk does not take them.
         """
-        with self._worded():
+        with worded(self._deadline_s):
             try:
                 async with self._waiters:
-                    await self._fetch(content, start, end)
+                    if end - start > REQUEST_BYTES_MAX:
+                        await self.fetch_all(content, start, end, self._admit)
+                    else:
+                        await self._fetch(content, start, end)
             except CacheDiskFull as problem:
                 raise NoRoom(str(problem)) from problem
 
     async def bring(self, content: Content, given: Brought | None) -> None:
         """Make a small live file resident before anybody asks, in no waiter's place. Raises as ``fetch``."""
         content.unasked = not content.opens
-        with self._worded():
+        with worded(self._deadline_s):
             try:
                 remote = self._remote(content)
                 if self._whole.fits(content, remote):
@@ -116,9 +115,9 @@ class Fetcher:
         """Bytes of a live file, the absent ones straight from the bucket; nothing is kept. Raises as ``fetch``."""
         data = bytearray(end - start)
         gaps = content.extents.missing(start, end)
-        with self._worded():
+        with worded(self._deadline_s):
             async with self._waiters:
-                for piece, piece_end in _pieces(gaps):
+                for piece, piece_end in _cut(gaps, INLINE_BODY_BYTES_MAX):
                     remote = self._remote(content)
                     _, found = await self._store.get(
                         ObjectKey(remote.key),
@@ -139,21 +138,6 @@ class Fetcher:
             position = gap_end
         return bytes(data)
 
-    @contextmanager
-    def _worded(self) -> Iterator[None]:
-        """The deadline of a call, and the store's refusals in a reader's words."""
-        try:
-            with trio.fail_after(self._deadline_s):
-                yield
-        except trio.TooSlowError:
-            raise Unavailable(f"no bytes from the bucket within {self._deadline_s:g} s") from None
-        except (PreconditionFailed, ObjectNotFound, RangeNotSatisfiable) as problem:
-            raise BucketMovedOn(str(problem)) from problem
-        except ObjectArchived as problem:
-            raise Archived(str(problem)) from problem
-        except StoreError as problem:
-            raise Unavailable(str(problem)) from problem
-
     def follow(self, content: Content, start: int, end: int) -> None:
         """``[start, end)`` is read, and resident: fetch what comes next, if the reader reads in order."""
         if content.intake.unread:
@@ -161,20 +145,26 @@ class Fetcher:
         if not content.resident:
             self._plan(content, start, end, absent=False)
 
-    async def fetch_all(self, content: Content, start: int = 0, end: int | None = None) -> None:
-        """Make ``[start, end)``, by default everything, resident. No deadline, no limit; raises the StoreError."""
+    async def fetch_all(
+        self, content: Content, start: int = 0, end: int | None = None, admit: Admit | None = None
+    ) -> None:
+        """Make ``[start, end)``, by default everything, resident; a few requests are under way at a time.
+
+        Without ``admit`` the books do not matter: for what must come. No deadline; raises the StoreError.
+        """
         content.needed += 1
+        admit = admit or _no_limit
         try:
             while content.buffer is None and not content.in_pack:
                 gaps = content.extents.missing(start, content.size if end is None else min(end, content.size))
                 if not gaps:
                     return
-                first, gap_end = gaps[0]
                 remote = self._remote(content)
                 if self._whole.fits(content, remote):
-                    await self._whole.fetch(content, remote)
+                    async with admit(remote.size):
+                        await self._whole.fetch(content, remote)
                 else:
-                    await self._some(content, first, (first, min(gap_end, first + REQUEST_BYTES_MAX)), _no_limit)
+                    await self._pieces(content, gaps, admit)
         finally:
             content.needed -= 1
 
@@ -196,11 +186,35 @@ class Fetcher:
                 await self._whole.fetch(content, remote)
             return
         unit = self._plan(content, start, end, absent=True)
+        await self._range(content, start, end, unit, self._admit)
+
+    async def _pieces(self, content: Content, gaps: list[tuple[int, int]], admit: Admit) -> None:
+        """Make ``gaps`` resident, ``REQUESTS_OF_A_WHOLE`` pieces at a time; the first failure ends it."""
+        pieces = _cut(gaps, REQUEST_BYTES_MAX)
+        problems: list[GatewayError | BucketMovedOn | NoRoom] = []
+
+        async def work(nursery: trio.Nursery) -> None:
+            try:
+                for piece in pieces:
+                    await self._range(content, *piece, piece, admit)
+            except (GatewayError, BucketMovedOn, NoRoom) as problem:
+                problems.append(problem)
+                nursery.cancel_scope.cancel()
+
+        async with trio.open_nursery() as nursery:
+            # Before the cache runs a download is its caller's, and nobody else's: one at a time.
+            for _ in range(REQUESTS_OF_A_WHOLE if self.downloads.nursery is not None else 1):
+                nursery.start_soon(work, nursery)
+        if problems:
+            raise problems[0]
+
+    async def _range(self, content: Content, start: int, end: int, unit: tuple[int, int], admit: Admit) -> None:
+        """Make ``[start, end)`` of a large file resident by requests for ``unit``, or those under way."""
         while content.buffer is None and not content.in_pack:
             gaps = content.extents.missing(start, min(end, content.size))
             if not gaps:
                 return
-            await self._some(content, gaps[0][0], unit, self._admit)
+            await self._some(content, gaps[0][0], unit, admit)
 
     def _remote(self, content: Content) -> Remote:
         """The object to fetch from. Raises BucketMovedOn when there is none, or it is not the one of these bytes."""
@@ -271,11 +285,11 @@ class Fetcher:
         self.downloads.fetched_bytes += length_bytes
 
 
-def _pieces(ranges: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-    """Ranges cut into what one answer may hold in memory."""
+def _cut(ranges: list[tuple[int, int]], length_max: int) -> Iterator[tuple[int, int]]:
+    """Ranges in pieces of at most ``length_max``."""
     for start, end in ranges:
-        for piece in range(start, end, INLINE_BODY_BYTES_MAX):
-            yield piece, min(piece + INLINE_BODY_BYTES_MAX, end)
+        for piece in range(start, end, length_max):
+            yield piece, min(piece + length_max, end)
 
 
 @asynccontextmanager

@@ -4,7 +4,7 @@ Both walk what the paths name, directories listed on the way, and report what th
 reasons are kept: a tree may have millions of files.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import trio
@@ -18,7 +18,8 @@ from gatewayfs.control import calls
 from gatewayfs.control.server import Handler
 from gatewayfs.control.server import Progress as Tell
 from gatewayfs.daemon.queueing import paths_of
-from gatewayfs.errors import Archived, GatewayError, UserError
+from gatewayfs.daemon.tree import Tree
+from gatewayfs.errors import Archived, GatewayError, Unavailable, UserError
 from gatewayfs.meta.env import MetaStore
 from gatewayfs.meta.schema import Inode
 from gatewayfs.refresh.refresher import Refresh
@@ -28,13 +29,9 @@ from gatewayfs.vfs.namespace import Namespace
 WARM_AT_A_TIME = 8
 """Files fetched at a time: small ones cost a round trip each; more would take the link from those who wait for it."""
 
-PIECE_BYTES = 8 << 20
-"""Of one file, asked for at a time: each piece has the deadline of a read."""
-
 EVICT_AT_A_TIME = 128
 """Files let go with one sync."""
 
-CHILDREN = 1000
 LEFT_MAX = 100
 
 
@@ -79,6 +76,7 @@ class Keeping:
         archived: Callable[[int], None],
     ) -> None:
         self._cache, self._meta, self._names, self._refresh = cache, meta, names, refresh
+        self.tree = Tree(meta, refresh)
         self._archived = archived
 
     def handlers(self) -> Mapping[str, Handler]:
@@ -111,7 +109,7 @@ class Keeping:
                 limiter.release_on_behalf_of(ino)
 
         async with trio.open_nursery() as nursery:
-            async for path, inode in self._files(roots, report):
+            async for path, inode in self.tree.files(roots, report.failed):
                 await limiter.acquire_on_behalf_of(inode.ino)
                 nursery.start_soon(one, path, inode.ino)
         return report.answer()
@@ -120,7 +118,7 @@ class Keeping:
         """Let the clean bytes of what the paths name go."""
         report = Report(progress)
         batch: dict[int, str] = {}
-        async for path, inode in self._files(await self.roots(args), report):
+        async for path, inode in self.tree.files(await self.roots(args), report.failed):
             batch[inode.ino] = path
             if len(batch) >= EVICT_AT_A_TIME:
                 await self._let_go(batch, report)
@@ -132,10 +130,15 @@ class Keeping:
         await self._refresh.ensure_attributes(ino)
         with self._cache.using(self._meta.require(ino)) as content:
             absent = 0 if content.resident else content.size - content.extents.total_bytes
-            for start in range(0, content.size if absent else 0, PIECE_BYTES):
-                if content.resident:
+            while absent:
+                before = content.extents.total_bytes
+                try:
+                    await self._cache.fetch(content, 0, content.size)
                     break
-                await self._cache.fetch(content, start, min(start + PIECE_BYTES, content.size))
+                except Unavailable:
+                    # The deadline is that of a read. A large file on a thin line takes longer, while bytes come.
+                    if content.extents.total_bytes <= before:
+                        raise
             return absent
 
     async def _let_go(self, batch: dict[int, str], report: Report) -> None:
@@ -163,38 +166,6 @@ class Keeping:
     async def roots(self, args: Mapping[str, Any]) -> list[tuple[str, Inode]]:
         """What the paths name. Raises UserError for one that is not there."""
         return [(path, await self._find(path)) for path in paths_of(args)]
-
-    async def known_files(self, roots: list[tuple[str, Inode]]) -> AsyncIterator[tuple[str, Inode]]:
-        """Every regular file at and below ``roots`` that has been listed."""
-        async for found in self._files(roots, None):
-            yield found
-
-    async def _files(self, roots: list[tuple[str, Inode]], report: Report | None) -> AsyncIterator[tuple[str, Inode]]:
-        """Every regular file at and below ``roots``; without a ``report`` nothing is listed on the way."""
-        waiting = list(roots)
-        while waiting:
-            path, inode = waiting.pop()
-            if inode.is_directory:
-                async for found in self._children(path, inode.ino, report):
-                    waiting.append(found)
-            elif inode.is_regular:
-                yield path, inode
-
-    async def _children(self, path: str, ino: int, report: Report | None) -> AsyncIterator[tuple[str, Inode]]:
-        if report is not None:
-            try:
-                await self._refresh.ensure_attributes(ino)
-                await self._refresh.ensure_listed(ino)
-            except GatewayError as problem:
-                report.failed(path, str(problem))
-        after = 0
-        while children := self._meta.children(ino, after, CHILDREN):
-            after = children[-1]
-            for child in children:
-                inode = self._meta.inode(child)
-                if inode is not None and inode.parent == ino:
-                    yield f"{path}/{inode.name.decode(errors='replace')}".lstrip("/"), inode
-            await trio.lowlevel.checkpoint()
 
     async def _find(self, path: str) -> Inode:
         inode = self._meta.require(ROOT_INO)

@@ -20,7 +20,7 @@ from gatewayfs.cache.wholefiles import BucketMovedOn
 from gatewayfs.control import calls
 from gatewayfs.control.server import Handler
 from gatewayfs.control.server import Progress as Tell
-from gatewayfs.daemon.keeping import CHILDREN, Keeping
+from gatewayfs.daemon.keeping import Keeping
 from gatewayfs.daemon.queueing import paths_of
 from gatewayfs.errors import GatewayError, UserError
 from gatewayfs.meta.env import MetaStore
@@ -121,7 +121,7 @@ class Pinning:
                 pinned = "pinned: " + (", ".join(before[:10]) or "the whole share")
                 raise UserError(f"{path}: is not pinned by itself", pinned if before else "nothing is pinned")
             roots = [(path, inode) for pin in ended if (inode := self._meta.inode(pin.ino)) is not None]
-            async for _, inode in self.keeping.known_files(roots):
+            async for _, inode in self.keeping.tree.files(roots, None):
                 self._rebook(inode)
                 progress({"files": max(0, files - room.pinned_files), "bytes": max(0, kept_bytes - room.pinned_bytes)})
         await self._meta.sync()
@@ -168,20 +168,14 @@ class Pinning:
         self._short.pop(ino, None)
         if covered:
             try:
-                await self._refresh.ensure_attributes(ino)
-                await self._refresh.ensure_listed(ino)
+                await self.keeping.tree.ensure_listed(ino)
             except GatewayError as problem:
                 self._lack(ino, str(problem))
-        after = 0
-        while children := self._meta.children(ino, after, CHILDREN):
-            after = children[-1]
-            for child in children:
-                inode = self._meta.inode(child)
-                if inode is not None and inode.is_directory:
-                    self._pins.pending.add(child)
-                elif inode is not None and inode.is_regular:
-                    await self._look_at_file(inode, nursery, limiter)
-            await trio.lowlevel.checkpoint()
+        async for inode in self.keeping.tree.children(ino):
+            if inode.is_directory:
+                self._pins.pending.add(inode.ino)
+            elif inode.is_regular:
+                await self._look_at_file(inode, nursery, limiter)
 
     async def _look_at_file(self, inode: Inode, nursery: trio.Nursery, limiter: trio.CapacityLimiter) -> None:
         self._rebook(inode)

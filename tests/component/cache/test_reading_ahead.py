@@ -13,9 +13,10 @@ from gatewayfs.cache.content import ContentCache
 from gatewayfs.cache.downloads import AHEAD_WHILE_DEMANDED, AHEAD_WHILE_LIMITED
 from gatewayfs.cache.evicting import Limits
 from gatewayfs.cache.extents import Extents
+from gatewayfs.cache.fetch import REQUESTS_OF_A_WHOLE
 from gatewayfs.cache.readahead import BLOCK_BYTES
 from gatewayfs.cache.wholefiles import BucketMovedOn
-from gatewayfs.errors import StoreRefused
+from gatewayfs.errors import StoreRefused, Unavailable
 from gatewayfs.meta.env import MetaStore
 from gatewayfs.meta.schema import Directory, Inode, Remote
 from gatewayfs.runtime.clock import ManualClock
@@ -127,6 +128,31 @@ async def test_a_reader_in_order_gets_the_lines_speed(rig, autojump_clock):
     rig.close(content)
     assert rig.status.ahead_used_bytes == rig.status.ahead_bytes > len(rig.big) // 2
     assert rig.status.ahead_wasted_bytes == 0
+
+
+async def test_a_large_file_fetched_whole_gets_the_lines_speed(rig, autojump_clock):
+    with rig.cache.using(rig.meta.require(2)) as content:
+        await rig.cache.fetch(content, 0, content.size)
+        assert trio.current_time() <= len(rig.big) / RATE / 0.9
+        assert content.resident
+    assert rig.line.received_bytes == len(rig.big), "nothing twice"
+    assert rig.line.in_flight_max == REQUESTS_OF_A_WHOLE
+
+
+async def test_what_an_upload_needs_whole_gets_it_too(rig, autojump_clock):
+    await rig.cache.ensure_resident(2)
+    assert trio.current_time() <= len(rig.big) / RATE / 0.9
+    assert rig.line.received_bytes == len(rig.big)
+
+
+async def test_a_whole_file_that_fails_says_so_once_and_keeps_what_came(rig, autojump_clock):
+    rig.faulty.fail("get", StoreRefused("no", status=400), skip=20, times=1000)
+    with rig.cache.using(rig.meta.require(2)) as content:
+        with pytest.raises(Unavailable, match="no"):
+            await rig.cache.fetch(content, 0, content.size)
+        assert not content.resident
+    await settled()
+    assert rig.line.in_flight == 0
 
 
 async def test_reads_that_arrive_side_by_side_and_out_of_order_get_it_too(rig, autojump_clock):
