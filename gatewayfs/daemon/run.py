@@ -6,6 +6,7 @@ drains: what is queued is durable and goes on at the next start; `gatewayfs umou
 """
 
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -164,6 +165,10 @@ async def _serve(parts: Parts, background: Background, mountpoint: Path, ready: 
             nursery.start_soon(parts.following.run)
         note_start(parts.meta, parts.telling.health)
         nursery.start_soon(parts.telling.health.run, lambda: found_problems(parts))
+        # Modules and tables that live as long as the daemon are no garbage. Each full collection that looked at them
+        # would stop the event loop for tens of milliseconds.
+        gc.collect()
+        gc.freeze()
         systemd.notify("READY=1")
         nursery.start_soon(_heartbeat(parts, mountpoint).run)
         log.info("gatewayfs %s serves %s on %s", __version__, _source(parts.config), mountpoint)

@@ -7,8 +7,9 @@ BLOCKED   until a key is free or another inode has been looked at
 ASIDE     held, or excluded from upload (``staying.py``): until that changes, or at news
 """
 
-from dataclasses import dataclass
 from enum import Enum, IntEnum
+
+import msgspec
 
 Target = int | str
 """An inode number, or the key of a doomed object."""
@@ -44,9 +45,13 @@ class Lane(IntEnum):
     """Objects to be deleted, where one request can delete many: each worker only waits for its share of an answer."""
 
 
-@dataclass(slots=True, eq=False)
-class Entry:
-    """One thing to look at. Times are seconds of trio's clock."""
+class Entry(msgspec.Struct, eq=False, gc=False):
+    """One thing to look at. Times are seconds of trio's clock.
+
+    There may be a million of them, and whatever CPython's garbage collector looks at, it looks at again and again, for
+    half a second with 200,000, while no call is answered. Numbers and strings are no garbage it has to find, so it need
+    not look at entries at all (``gc=False``): nothing in them may refer to an entry, directly or not.
+    """
 
     target: Target
     age_s: float
