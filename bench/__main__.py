@@ -15,10 +15,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bench import far, foreground, integrity, mounted, records, renames, s3_client, uploads
+from bench import far, floor, foreground, integrity, mounted, records, renames, s3_client, uploads
 
 BENCHMARKS: dict[str, Callable[[], dict[str, Any]]] = {
     "far": far.run,
+    "floor": floor.run,
     "foreground": foreground.run,
     "integrity": integrity.run,
     "mounted": mounted.run,
