@@ -4,6 +4,7 @@ import pytest
 import trio
 
 from gatewayfs.daemon.problems import _of_upload
+from gatewayfs.errors import StoreUnreachable
 from gatewayfs.s3.store import Capabilities, Condition
 from gatewayfs.upload.looking import guarded
 from tests.component.upload.harness import GATEWAY_WINS
@@ -211,3 +212,27 @@ async def test_a_write_over_an_object_whose_etag_is_unknown_is_conditional_on_wh
     ctx = world.uploader._context
     assert await guarded(ctx, "f", Condition(match=""), honoured=True) == Condition(match=etag)
     assert await guarded(ctx, "none", Condition(match=""), honoured=True) == Condition(absent=True)
+
+
+@pytest.mark.semantics("conflict-kept")
+async def test_an_object_that_is_like_ours_in_all_but_its_bytes_is_not_taken_for_ours(world):
+    world.store.fail("put", StoreUnreachable("lost"), after=True)
+    async with world.running() as uploader:
+        await world.write("a", b"ours")
+        await world.arrived(lambda: world.bucket.raw)
+        world.bucket.foreign_put("a", b"them", metadata=world.bucket.raw["a"].metadata)
+        await trio.sleep(600)
+        assert uploader.status().conflicts == 1
+    assert sorted(data(world).values()) == [b"ours", b"them"]
+    await world.check()
+
+
+@pytest.mark.semantics("conflict-deletion")
+async def test_every_conflict_is_counted(world):
+    await world.write("a", b"one")
+    await world.drained()
+    world.bucket.foreign_delete("a")
+    async with world.running() as uploader:
+        await world.put("a", b"two")
+        await trio.sleep(600)
+        assert uploader.status().conflicts == 1

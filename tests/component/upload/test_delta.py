@@ -3,6 +3,7 @@
 import random
 from dataclasses import replace
 
+import msgspec
 import pytest
 
 from gatewayfs.errors import ObjectArchived, StoreAccessDenied, StoreUnreachable
@@ -340,3 +341,22 @@ async def test_fingerprints_go_with_the_file(large):
     await world.drained()
     assert world.meta.fingerprints(ino) is None
     await world.check()
+
+
+@pytest.mark.semantics("never-mixed")
+async def test_fingerprints_of_an_object_that_others_replaced_copy_nothing_from_theirs(large):
+    world = large()
+    await uploaded(world)
+    theirs = bytes(reversed(BYTES))
+    etag = world.bucket.foreign_put("big", theirs)
+    inode = world.need("big")
+    with world.meta.transaction() as tx:
+        # As a refresh records it; the fingerprints may be older.
+        fingerprints = tx.fingerprints(inode.ino)
+        remote = msgspec.structs.replace(inode.remote, etag=etag)
+        tx.put(msgspec.structs.replace(world.cache.rebase(tx, inode), remote=remote))
+        tx.put_fingerprints(inode.ino, fingerprints)
+    await world.put("big", BYTES)
+    await world.drained()
+    await world.check()
+    assert world.bucket.raw["big"].data == BYTES
