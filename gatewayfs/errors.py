@@ -170,6 +170,12 @@ class BadResponse(StoreError):
     transient = True
 
 
+class ObjectDamaged(StoreError):
+    """The bytes that came are not those the object's checksum is of: the line damaged them, or the store did."""
+
+    transient = True
+
+
 class ObjectNotFound(StoreError):
     """404 NoSuchKey."""
 

@@ -16,7 +16,7 @@ import trio
 
 from gatewayfs.daemon.healthtypes import TYPES, Severity
 from gatewayfs.daemon.problems import CONFLICT, Problem
-from gatewayfs.errors import CredentialsRejected, ObjectArchived, ObjectNotFound
+from gatewayfs.errors import CredentialsRejected, ObjectArchived, ObjectDamaged, ObjectNotFound
 from gatewayfs.runtime.clock import Clock
 from gatewayfs.s3.refusals import Refusal
 
@@ -28,6 +28,8 @@ REMEMBERED_MAX = 1000
 """Kinds of refusals remembered; a bucket with more kinds of trouble than that repeats some of them early."""
 
 _LEVELS = {Severity.INFO: logging.INFO, Severity.WARNING: logging.WARNING, Severity.ERROR: logging.ERROR}
+
+ABOUT_ONE_OBJECT = frozenset(("ObjectMissing", "InaccessibleStorageClass", "ObjectDamaged"))
 
 Identity = tuple[str, str, str]
 """Type, operation, and what it is about: of two with the same, the second is a repetition."""
@@ -78,10 +80,12 @@ class HealthLog:
             kind = "ObjectMissing"
         elif isinstance(error, ObjectArchived):
             kind = "InaccessibleStorageClass"
+        elif isinstance(error, ObjectDamaged):
+            kind = "ObjectDamaged"
         else:
             kind = "CredentialsRejected" if isinstance(error, CredentialsRejected) else "S3AccessDenied"
         # Of denied requests one kind of operation tells the story, of objects each is one of its own.
-        about = refusal.key if kind in ("ObjectMissing", "InaccessibleStorageClass") else ""
+        about = refusal.key if kind in ABOUT_ONE_OBJECT else ""
         if len(self._refusals) >= REMEMBERED_MAX:
             self._refusals.clear()
         problem = Problem(kind, str(error), refusal.operation, refusal.key)

@@ -50,6 +50,10 @@ TYPES = {
     "BucketUnreachable": HealthType(E, "check network, endpoint and name resolution; the queue drains by itself after"),
     "CacheFull": HealthType(E, "see why uploads are slow, raise cache.size or cache.dirty_max, or free the disk"),
     "CacheDiskFailed": HealthType(E, "replace the cache disk; docs/recovery.md says how to keep what is not uploaded"),
+    "ObjectDamaged": HealthType(
+        E,
+        "read it with another tool: if that fails, restore the object from a version or a copy; else see the network",
+    ),
     "OnlyCopyDamaged": HealthType(
         E, "write the file anew from another copy, or remove it; look at the cache disk's health (SMART) and replace it"
     ),

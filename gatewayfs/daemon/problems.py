@@ -69,6 +69,8 @@ class Facts:
     clock_skew_s: float | None = None
     audit: LineStatistics | None = None
     following: FollowStatus | None = None
+    damaged_objects: int = 0
+    """Reads of the bucket that brought other bytes than the object's checksum is of, however often they were tried."""
 
 
 def problems(facts: Facts) -> list[Problem]:
@@ -77,6 +79,7 @@ def problems(facts: Facts) -> list[Problem]:
         *_of_cache(facts.cache),
         *_of_pins(facts.pins),
         *_of_excluded(facts.upload, facts.cache),
+        *_of_objects(facts.damaged_objects),
         *_of_records(facts.meta),
         *_of_disk(facts),
         *_of_clock(facts.clock_skew_s),
@@ -99,6 +102,12 @@ def _of_records(meta: MetaStatistics) -> Iterator[Problem]:
     if meta.recovery_log_stale:
         text = f"the recovery log is behind: {meta.recovery_log_stale}; it catches up when the disk writes again"
         yield Problem("CacheDiskFailed", text, what="recovery log")
+
+
+def _of_objects(damaged: int) -> Iterator[Problem]:
+    if damaged:
+        text = f"{damaged} reads failed since the start: the bytes never matched the object's checksum, in all tries"
+        yield Problem("ObjectDamaged", f"{text}; the log names the objects: restore them", "S3GetObject", what="reads")
 
 
 def _of_disk(facts: Facts) -> Iterator[Problem]:
@@ -252,12 +261,8 @@ def _of_cache(cache: CacheStatistics) -> Iterator[Problem]:
             what=str(fenced.ino),
         )
     if cache.rewritten:
-        yield Problem(
-            "CacheDiskFailed",
-            f"the cache disk lost bytes that memory still had, {cache.rewritten} times since the start: they were "
-            "written again; look at the disk's health, and replace it",
-            what="rewritten",
-        )
+        text = f"the cache disk lost bytes that memory still had, {cache.rewritten} times since the start"
+        yield Problem("CacheDiskFailed", f"{text}: they were written again; replace the disk", what="rewritten")
     if cache.damaged:
         yield Problem(
             "CacheDiskFailed",

@@ -22,6 +22,7 @@ from gatewayfs.daemon.lookingagain import LookingAgain
 from gatewayfs.daemon.problems import Facts, Problem, problems
 from gatewayfs.daemon.queueing import Queueing
 from gatewayfs.daemon.refreshing import Refreshing
+from gatewayfs.errors import ObjectDamaged
 from gatewayfs.meta.check import check_online
 from gatewayfs.upload.status import DrainReport, Progress
 
@@ -214,6 +215,7 @@ def found_problems(parts: Parts) -> list[Problem]:
         free_bytes=disk.f_bavail * disk.f_frsize,
         clock_skew_s=parts.http.clock_skew_s,
         audit=parts.telling.audit_statistics(),
+        damaged_objects=parts.store.statistics().errors.get(ObjectDamaged.__name__, 0),
     )
     return problems(facts)
 

@@ -9,7 +9,7 @@ What a request costs in CPU, and why it is built this way: docs/decisions/0001-s
 
 from collections.abc import Mapping
 
-from gatewayfs.errors import BadResponse, ObjectArchived, RangeNotSatisfiable
+from gatewayfs.errors import BadResponse, ObjectArchived, ObjectDamaged, RangeNotSatisfiable
 from gatewayfs.runtime.fingerprints import PassingCells
 from gatewayfs.s3 import xml
 from gatewayfs.s3.bodies import FileSink, Telling
@@ -262,7 +262,7 @@ def _both(first: Sink, second: Sink) -> Sink:
 
 def _verified(verify: Verifier, reply: Reply) -> None:
     if not verify.matches:
-        raise BadResponse("the object's bytes do not match its checksum", status=reply.status)
+        raise ObjectDamaged("the object's bytes do not match its checksum", status=reply.status)
 
 
 def _whole_body(reply: Reply) -> bytes:

@@ -1,14 +1,22 @@
 """RefusalStore: tells somebody of answers that an administrator should hear about, and changes nothing.
 
-Access denied, keys refused, an archived object that somebody wants to read, an object that is gone under a reader: the
-caller handles each, and nobody would learn of it but by looking into the log. The names are S3's own operations.
+Access denied, keys refused, an archived object that somebody wants to read, one that is gone under a reader or came
+damaged: the caller handles each, and nobody would learn of it but by looking into the log. The names are S3's
+own operations.
 """
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from gatewayfs.errors import CredentialsRejected, ObjectArchived, ObjectNotFound, StoreAccessDenied, StoreError
+from gatewayfs.errors import (
+    CredentialsRejected,
+    ObjectArchived,
+    ObjectDamaged,
+    ObjectNotFound,
+    StoreAccessDenied,
+    StoreError,
+)
 from gatewayfs.s3.store import ObjectStore
 from gatewayfs.s3.wrapping import StoreCall, StoreWrapper
 
@@ -47,7 +55,7 @@ class RefusalStore(StoreWrapper):
         """See ``StoreWrapper``."""
         try:
             return await perform()
-        except (StoreAccessDenied, CredentialsRejected, ObjectArchived) as error:
+        except (StoreAccessDenied, CredentialsRejected, ObjectArchived, ObjectDamaged) as error:
             self._tell(self._refusal(call, error))
             raise
         except ObjectNotFound as error:

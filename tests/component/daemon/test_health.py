@@ -3,17 +3,19 @@
 import json
 from typing import Any
 
+import pytest
 import trio
 from trio.testing import MockClock
 
 from gatewayfs.daemon.health import REPEAT_S, HealthLog
 from gatewayfs.daemon.healthtypes import TYPES
 from gatewayfs.daemon.problems import Problem
-from gatewayfs.errors import CredentialsRejected, ObjectArchived, ObjectNotFound, StoreAccessDenied
+from gatewayfs.errors import CredentialsRejected, ObjectArchived, ObjectDamaged, ObjectNotFound, StoreAccessDenied
 from gatewayfs.runtime.clock import ManualClock
 from gatewayfs.s3.refusals import Refusal, RefusalStore
 from gatewayfs.types import ObjectKey
 from tests.support.fakestore import FakeObjectStore
+from tests.support.faultystore import FaultyStore
 
 LOW = Problem("CacheDiskLow", "the cache disk has only 3 MiB left; free space on it")
 
@@ -95,6 +97,17 @@ async def test_a_missing_object_is_told_to_readers_only(autojump_clock: MockCloc
         except ObjectNotFound:
             continue
     assert [(refusal.operation, refusal.key) for refusal in heard] == [("S3GetObject", "a")]
+
+
+async def test_an_object_that_comes_damaged_is_told_once_by_its_key(autojump_clock: MockClock) -> None:
+    lines, inner = Lines(), FaultyStore(FakeObjectStore(ManualClock()))
+    store = RefusalStore(inner, health(lines).refused)
+    inner.fail("get", ObjectDamaged("the object's bytes do not match its checksum"), times=4)
+    for _ in range(4):
+        with pytest.raises(ObjectDamaged):
+            await store.get(ObjectKey("a"), 0, 1)
+    (line,) = lines.said()
+    assert (line["type"], line["key"], line["operation"]) == ("ObjectDamaged", "a", "S3GetObject")
 
 
 async def test_each_conflict_is_told_once_with_its_object_and_the_cure(autojump_clock: MockClock) -> None:

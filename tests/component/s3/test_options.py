@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gatewayfs.errors import BadResponse, StoreRefused
+from gatewayfs.errors import ObjectDamaged, StoreRefused
 from gatewayfs.runtime.clock import SystemClock
 from gatewayfs.runtime.offload import Offload
 from gatewayfs.s3.checksums import ALGORITHMS
@@ -199,6 +199,7 @@ def download(body: bytes, checksum: str, kind: str = "FULL_OBJECT") -> Callable[
 CRC = ALGORITHMS["crc64nvme"].encoded(ALGORITHMS["crc64nvme"].update(STORED, 0))
 
 
+@pytest.mark.semantics("damaged-object")
 @pytest.mark.parametrize("how", ["get", "fetch"])
 async def test_a_whole_object_is_compared_with_its_checksum(server: BadServer, tmp_path: Path, how: str) -> None:
     path = tmp_path / "file"
@@ -216,7 +217,7 @@ async def test_a_whole_object_is_compared_with_its_checksum(server: BadServer, t
     await read()
     assert server.requests[0].header("x-amz-checksum-mode") == "ENABLED"
     server.answer(download(b"what was sTored", CRC))
-    with pytest.raises(BadResponse, match="checksum"):
+    with pytest.raises(ObjectDamaged, match="checksum"):
         await read()
     # A checksum of the parts' checksums says nothing about the bytes.
     server.answer(download(STORED, "AAAAAAAAAAA=-3", "COMPOSITE"))
