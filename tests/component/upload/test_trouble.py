@@ -3,6 +3,7 @@
 import itertools
 from dataclasses import replace
 
+import msgspec
 import pytest
 import trio
 
@@ -38,6 +39,21 @@ async def test_a_refused_upload_is_parked_with_its_reason_and_blocks_nobody(worl
     assert [(entry.key, entry.parked.code) for entry in report.left] == [("secret", "AccessDenied")]
     assert [(entry.key, entry.parked.reason) for entry in status.parked] == [("secret", "no")]
     assert await world.read("secret") == b"s"
+
+
+async def test_attributes_that_find_no_room_beside_others_metadata_wait_with_that_reason(world):
+    await world.write("file", b"data")
+    await world.drained()
+    theirs = {f"k{number}": "v" * 97 for number in range(20)}
+    with world.meta.transaction() as tx:
+        tx.put(msgspec.structs.replace(world.at("file"), foreign=theirs))
+    world.chmod("file", 0o600)
+    async with world.running() as uploader:
+        await uploader.drain()
+        (entry,) = uploader.status().parked
+    assert (entry.key, entry.parked.code) == ("file", "MetadataTooLarge")
+    assert world.bucket.raw["file"].data == b"data"
+    assert world.at("file").mode & 0o777 == 0o600
 
 
 async def test_several_parked_entries_block_nobody_and_every_byte_is_still_here(one_by_one):

@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gatewayfs.errors import BadName, InvalidArgument, NameTooLong
-from gatewayfs.meta.paths import Unlistable, check_key_length, checked_name, split_listed_key
+from gatewayfs.meta.paths import checked_name
+from gatewayfs.refresh.diff import name_of
 
 
 @pytest.mark.parametrize("name", [b"a", b"...", b"..a", b"\x01\n\t\x7f", "ä€😀".encode(), b"x" * 255, b" ", b"a\\b"])
@@ -30,56 +31,14 @@ def test_names_that_are_not_utf8_are_refused(name: bytes) -> None:
         checked_name(name)
 
 
-def test_a_key_may_have_1024_bytes_and_no_more() -> None:
-    check_key_length("p/", 1000, b"x" * 22, is_directory=False)
-    check_key_length("p/", 1000, b"x" * 21, is_directory=True)
-    check_key_length("ä/", 500, b"x" * 20, 500, is_directory=True)
-    with pytest.raises(NameTooLong):
-        check_key_length("p/", 1000, b"x" * 23, is_directory=False)
-    with pytest.raises(NameTooLong):
-        check_key_length("p/", 1000, b"x" * 22, is_directory=True)
-    with pytest.raises(NameTooLong):
-        check_key_length("p/", 0, b"x" * 100, 950, is_directory=True)
-
-
-@pytest.mark.parametrize(
-    ("key", "names"),
-    [
-        ("", []),
-        ("a", [b"a"]),
-        ("a/", [b"a"]),
-        ("a/b", [b"a", b"b"]),
-        ("ä/\n/c/", ["ä".encode(), b"\n", b"c"]),
-        ("...", [b"..."]),
-    ],
+@given(
+    st.text(st.characters(), max_size=90)
+    | st.sampled_from(["", ".", "..", "a/b", "\0", "\ud800", "x" * 255, "x" * 256])
 )
-def test_a_listed_key_is_split(key: str, names: list[bytes]) -> None:
-    assert split_listed_key(key) == names
-
-
-@pytest.mark.parametrize(
-    ("key", "reason"),
-    [
-        ("/", Unlistable.EMPTY_NAME),
-        ("//", Unlistable.EMPTY_NAME),
-        ("/a", Unlistable.EMPTY_NAME),
-        ("a//b", Unlistable.EMPTY_NAME),
-        ("a//", Unlistable.EMPTY_NAME),
-        ("./a", Unlistable.DOT_NAME),
-        ("a/..", Unlistable.DOT_NAME),
-        ("a/../", Unlistable.DOT_NAME),
-        ("a\0b", Unlistable.NUL),
-        ("x" * 256, Unlistable.NAME_TOO_LONG),
-        ("\ud800", Unlistable.NOT_ENCODABLE),
-    ],
-)
-def test_a_key_no_path_can_hold_says_why(key: str, reason: Unlistable) -> None:
-    assert split_listed_key(key) is reason
-
-
-@given(st.text())
-def test_a_split_key_is_found_again_by_its_names(key: str) -> None:
-    names = split_listed_key(key)
-    if isinstance(names, list):
-        assert all(checked_name(name) == name for name in names)
-        assert b"/".join(names).decode() == key.removesuffix("/")
+def test_what_the_bucket_shows_is_what_a_program_may_ask_for(text: str) -> None:
+    name = name_of(text)
+    if name is not None:
+        assert checked_name(name).decode() == text
+    else:
+        with pytest.raises((InvalidArgument, NameTooLong, BadName)):
+            checked_name(text.encode(errors="surrogatepass"))
