@@ -107,6 +107,8 @@ def test_a_copy_that_asks_for_root_again_and_again_writes_nothing_to_the_bucket(
 def test_a_table_stands_between_the_ids_here_and_those_in_the_bucket(bucket: Bucket, gateways: Gateways) -> None:
     bucket.put("theirs", b"x", Metadata={"file-owner": "5001", "file-group": "6001", "file-permissions": "0100640"})
     bucket.put("strangers", b"x", Metadata={"file-owner": "1000", "file-group": "77"})
+    shared = {"file-owner": "5001", "file-group": "6001", "file-permissions": "0042777"}
+    bucket.put("shared/", Metadata=shared)
     table = {"identity.uid_map": "1000=5001,1001=5002", "identity.gid_map": "2000=6001", "metadata.uid": "1001"}
     gateway = gateways.mount(bucket, settings={"identity.squash": "root", **table})
     mount = gateway.mount_dir
@@ -118,12 +120,16 @@ def test_a_table_stands_between_the_ids_here_and_those_in_the_bucket(bucket: Buc
         write_file(mount / "mine", b"y")
         os.utime(mount / "mine", ns=(1, 1_700_000_000_123_456_789))
         (mount / "theirs").chmod(0o600)
+    with acting_as(1001, 77):
+        write_file(mount / "shared" / "f")
+    assert owner(mount / "shared" / "f") == (1001, 2000)
     os.chown(mount / "strangers", 1001, 2000)
     assert owner(mount / "mine") == (1000, 2000)
     gateway.drain()
     assert stored(gateway, "mine") == ("5001", "6001", "0100644")
     assert stored(gateway, "theirs") == ("5001", "6001", "0100600")
     assert stored(gateway, "strangers")[:2] == ("5002", "6001")
+    assert stored(gateway, "shared/f")[:2] == ("5002", "6001")
     # another gateway, without the table, with an empty cache
     other = gateways.mount(bucket)
     seen = (other.mount_dir / "mine").stat()
