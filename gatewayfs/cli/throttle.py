@@ -13,10 +13,9 @@ from gatewayfs.cli import exitcodes
 from gatewayfs.cli.gateway import call, registry
 from gatewayfs.cli.parsing import Parser, UsageError, add_json, add_target
 from gatewayfs.cli.render import console, human_rate
-from gatewayfs.config.units import format_rate, parse_rate_limit
+from gatewayfs.config.units import DAYS, format_rate, parse_rate_limit
 from gatewayfs.control import calls
 from gatewayfs.errors import UserError
-from gatewayfs.runtime.weekly import DAYS
 
 STORY = """\
 Bandwidth limits. They take effect at once, also for what is under way, and are kept across restarts. Uploads and

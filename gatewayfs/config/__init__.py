@@ -17,6 +17,7 @@ from gatewayfs.config.model import (
     UploadOptions,
     options,
 )
+from gatewayfs.config.refreshoptions import RefreshOptions
 from gatewayfs.config.relations import nested
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "MetadataOptions",
     "MountOptions",
     "Option",
+    "RefreshOptions",
     "S3Options",
     "ShareConfig",
     "ShareOptions",

@@ -193,7 +193,7 @@ def _written_flag(value: bool) -> str:
     return "true" if value else "false"
 
 
-def _written_list(value: tuple[str, ...]) -> str:
+def written_list(value: tuple[str, ...]) -> str:
     return "[" + ", ".join(f'"{item}"' for item in value) + "]"
 
 
@@ -256,7 +256,7 @@ def _id_table(value: object) -> object:
 
 
 def _written_id_table(value: tuple[tuple[int, int], ...]) -> str:
-    return _written_list(tuple(f"{here}={there}" for here, there in value))
+    return written_list(tuple(f"{here}={there}" for here, there in value))
 
 
 Size = Annotated[int, BeforeValidator(units.parse_size), Kind("size", units.format_size)]
@@ -274,10 +274,10 @@ TimeZone = Annotated[str, BeforeValidator(_time_zone), Kind("time zone", str)]
 EndpointUrl = Annotated[str, BeforeValidator(_endpoint), Kind("URL", str)]
 WebhookUrl = Annotated[str, BeforeValidator(_webhook), Kind("URL", str)]
 QueueAddress = Annotated[str, BeforeValidator(_queue), Kind("queue", str)]
-CommandLine = Annotated[tuple[str, ...], BeforeValidator(_command_line), Kind("list of text", _written_list)]
+CommandLine = Annotated[tuple[str, ...], BeforeValidator(_command_line), Kind("list of text", written_list)]
 StorageClass = Annotated[str, BeforeValidator(_storage_class), Kind("storage class", str)]
 AccountId = Annotated[str, BeforeValidator(_account), Kind("account", str)]
 IdTable = Annotated[tuple[tuple[int, int], ...], BeforeValidator(_id_table), Kind("id table", _written_id_table)]
-Tags = Annotated[tuple[str, ...], BeforeValidator(_tags), Kind("list of text", _written_list)]
-Patterns = Annotated[tuple[str, ...], BeforeValidator(_patterns), Kind("list of text", _written_list)]
-FuseOptions = Annotated[tuple[str, ...], BeforeValidator(_fuse_options), Kind("list of text", _written_list)]
+Tags = Annotated[tuple[str, ...], BeforeValidator(_tags), Kind("list of text", written_list)]
+Patterns = Annotated[tuple[str, ...], BeforeValidator(_patterns), Kind("list of text", written_list)]
+FuseOptions = Annotated[tuple[str, ...], BeforeValidator(_fuse_options), Kind("list of text", written_list)]

@@ -32,6 +32,8 @@ RATE_BYTES_PER_S_MAX = 1 << 40
 """More than any line: what is larger is a slip of the pen."""
 
 RATE_HELP = 'write a rate like "40Mbit", "5MB/s" or a number of bytes per second'
+DAYS = ("Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat")
+
 DURATION_HELP = 'write a duration like "500ms", "2s", "5m", "1h", "1d" or a number of seconds'
 MODE_HELP = 'write the octal digits in quotes, like "0666"'
 
@@ -144,3 +146,13 @@ def _whole(number: str, factor: int, help_text: str) -> int:
     if factor == 1 and "." in number and float(number) != int(float(number)):
         raise ValueError(help_text)
     return round(float(number) * factor) if "." in number else int(number) * factor
+
+
+def parse_moment(value: object) -> tuple[frozenset[int], int]:
+    """ "Sat,Sun 12:30" or "daily 03:00" -> days (0 is Sunday) and the minute of the day. Raises ValueError."""
+    form = re.fullmatch(r"(\S+)\s+([01]?\d|2[0-3]):([0-5]\d)", value) if isinstance(value, str) else None
+    names = form[1].split(",") if form is not None else []
+    if form is None or not (names == ["daily"] or set(names) <= set(DAYS)):
+        raise ValueError(f'write days ({", ".join(DAYS)}, or daily) and a time, like "daily 03:00" or "Sat,Sun 12:30"')
+    days = range(7) if names == ["daily"] else map(DAYS.index, names)
+    return frozenset(days), int(form[2]) * 60 + int(form[3])

@@ -243,6 +243,9 @@ def _let_press(cache: ContentCache, uploader: Uploader, gate: Gate, precedence: 
 
 def _refresh_settings(config: ShareConfig) -> RefreshSettings:
     return RefreshSettings(
+        ttl_s=config.refresh.ttl_s,
+        ttl_wait_s=config.refresh.wait_s,
+        stale_while_revalidate=config.refresh.stale_while_revalidate,
         defaults=share_defaults(config),
         deadline_s=config.metadata.deadline_s,
         head_concurrency=lanes(config.s3.connections, config.upload.workers).heads + HEADS_ON_DEMAND,

@@ -1,19 +1,28 @@
 """``refresh-cache`` over the control socket (``control.calls`` describes the shapes)."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
 import trio
 
+from gatewayfs.config import RefreshOptions
+from gatewayfs.config.units import parse_moment
 from gatewayfs.control import calls
 from gatewayfs.control.server import Handler
 from gatewayfs.control.server import Progress as Tell
-from gatewayfs.errors import FsError, UserError
+from gatewayfs.errors import FsError, GatewayError, UserError
 from gatewayfs.events.envelope import utc
 from gatewayfs.meta.env import MetaStore
 from gatewayfs.refresh.jobs import Job, Jobs, Record
 from gatewayfs.runtime.clock import Clock
+from gatewayfs.runtime.weekly import minute_of_week, zone
+
+log = logging.getLogger(__name__)
+
+LOOK_S_MAX = 30.0
+"""Should the wall clock be set, the schedule follows within this time."""
 
 PROGRESS_S = 0.25
 """How often a waiting command line hears how far things are."""
@@ -78,3 +87,32 @@ class Refreshing:
             "elapsed_s": ((record.completed_ns or self._clock.time_ns()) - started_ns) / 1e9,
             "report": asdict(record.progress.report()),
         }
+
+
+class Scheduled:
+    """Refreshes the whole share at the moments the configuration names; what a stopped gateway misses is left out."""
+
+    def __init__(self, jobs: Jobs, clock: Clock, options: RefreshOptions) -> None:
+        self._jobs, self._clock = jobs, clock
+        self._moments = [parse_moment(moment) for moment in options.schedule]
+        self._zone = zone(options.time_zone)
+
+    async def run(self) -> None:
+        """Follow the schedule, for ever."""
+        begun: tuple[int, int] | None = None
+        while self._moments:
+            day, minute = minute_of_week(self._clock.time_ns(), self._zone)
+            due = any(day in days and minute == at for days, at in self._moments)
+            if due and begun != (day, minute):
+                begun = day, minute
+                await self._begin()
+            elif not due:
+                begun = None
+            left_s = 60 - self._clock.time_ns() % 60_000_000_000 / 1e9
+            await trio.sleep(min(left_s, LOOK_S_MAX))
+
+    async def _begin(self) -> None:
+        try:
+            await self._jobs.start(["/"], recursive=True, cause="schedule")
+        except GatewayError as problem:
+            log.warning("the scheduled refresh did not begin: %s", problem)

@@ -30,6 +30,7 @@ from gatewayfs.daemon.build import (
 from gatewayfs.daemon.claim import claim, note_verified
 from gatewayfs.daemon.heartbeat import Heartbeat
 from gatewayfs.daemon.learning import learn_capabilities, renew_capabilities, stored_capabilities
+from gatewayfs.daemon.refreshing import Scheduled
 from gatewayfs.daemon.service import Service, found_problems
 from gatewayfs.daemon.telling import note_end, note_start, open_files
 from gatewayfs.errors import CorruptRecord, LocalError, StoreError, UserError
@@ -154,6 +155,7 @@ async def _serve(parts: Parts, background: Background, mountpoint: Path, ready: 
         await nursery.start(parts.events.run)
         await nursery.start(parts.refresh.run)
         await nursery.start(parts.jobs.run)
+        nursery.start_soon(Scheduled(parts.jobs, parts.clock, parts.config.refresh).run)
         await nursery.start(parts.cache.run)
         await nursery.start(filesystem.walking.run)
         nursery.start_soon(parts.cache.tidy_up, parts.meta.inodes_after)

@@ -66,6 +66,9 @@ def operations(
 ) -> Operations:
     """pyfuse3's handlers, with an audit log where one is wanted."""
     timeout_s, read_only = config.metadata.kernel_timeout_s, config.share.read_only
+    if config.refresh.ttl_s:
+        # What the kernel answers by itself, nobody can see to be too old.
+        timeout_s = min(timeout_s, config.refresh.ttl_s)
     if telling.audit_file is None:
         return Operations(filesystem, timeout_s, called, read_only=read_only)
     host = os.uname().nodename

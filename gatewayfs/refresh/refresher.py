@@ -11,6 +11,7 @@ answer of the bucket is applied to the records as they are at that moment, never
     apply.py       rows into records, removal.py the opposite, markers.py the directory itself
     listing.py     directories, naming.py single names
     headpool.py    attributes (ahead.py: those wanted next; answers.py: what is made of them), targets.py symlinks
+    freshness.py   listings older than the share's TTL
     flat.py        a whole tree compared with one stream of LISTs; estimate.py: where that is cheaper
     renewal.py     lists again what was listed before; jobs.py refresh-cache as an operator sees it
     looking.py     single keys that are said to have changed (places.py: which of them matter; echoes.py: our own)
@@ -25,6 +26,7 @@ from gatewayfs.meta.env import MetaStore
 from gatewayfs.meta.schema import Inode
 from gatewayfs.refresh.apply import Applier, CachedBytes
 from gatewayfs.refresh.flat import FlatWalk
+from gatewayfs.refresh.freshness import Freshness
 from gatewayfs.refresh.headpool import HeadPool
 from gatewayfs.refresh.listing import Lister
 from gatewayfs.refresh.longest import LongestKey
@@ -68,12 +70,14 @@ class Refresh:
         self._applier = Applier(meta, cache, kernel, clock, settings.defaults, self._motion, notice)
         self._lister = Lister(self._applier, store, self._requests, settings)
         self._names = Names(self._applier, self._lister, store, self._requests, settings)
+        self._fresh = Freshness(meta, clock, self._lister, settings)
         self._heads = HeadPool(self._applier, store, self._requests, settings)
 
         self.ensure_listed = self._lister.ensure_listed
         self.entries_after = self._lister.entries_after
         self._longest = LongestKey(meta, store, self._requests, settings)
         self.longest_below = self._longest.below
+        self.ensure_fresh = self._fresh.ensure_fresh
         self.ensure_name = self._names.ensure_name
         self.ensure_attributes = self._heads.ensure_attributes
         self.recheck = self._heads.recheck
@@ -111,12 +115,12 @@ class Refresh:
         """Listings, HEADs and probes live here, for ever; until it has started every question is Unavailable."""
         await self._motion.claims.scan()
         async with trio.open_nursery() as nursery:
-            self._lister.nursery = self._names.nursery = self._heads.nursery = nursery
+            self._lister.nursery = self._names.nursery = self._heads.nursery = self._fresh.nursery = nursery
             try:
                 task_status.started()
                 await trio.sleep_forever()
             finally:
-                self._lister.nursery = self._names.nursery = self._heads.nursery = None
+                self._lister.nursery = self._names.nursery = self._heads.nursery = self._fresh.nursery = None
 
     async def refresh(self, folders: Sequence[str] = ("/",), recursive: bool = True) -> RefreshReport:
         """List folders again that were listed before, and bring what others changed into the records.
@@ -167,6 +171,7 @@ class Refresh:
         applier, lister, heads = self._applier, self._lister, self._heads
         return RefreshStatistics(
             listing_now=lister.listing_now,
+            ttl_renewals=self._fresh.renewals,
             heads_in_flight=heads.in_flight,
             heads_waiting=heads.waiting,
             listings=lister.listings,

@@ -23,6 +23,9 @@ class RefreshSettings:
             give about 1,000 files a second.
         head_reserved: of those, kept for files somebody waits for; reading ahead uses the rest.
         ahead_max: how far ``prefetch_attributes`` looks ahead of a directory reader.
+        ttl_s: how old the listing of a directory may be that somebody looks into; 0: any age.
+        ttl_wait_s: how long one call may wait for it to be renewed.
+        stale_while_revalidate: do not wait at all.
         refresh_concurrency: directories re-listed at the same time by one refresh.
         verify_concurrency: listings in flight that find out whether a directory is more than objects in motion.
     """
@@ -33,6 +36,9 @@ class RefreshSettings:
     head_concurrency: int = 32
     head_reserved: int = 8
     ahead_max: int = 64
+    ttl_s: float = 0.0
+    ttl_wait_s: float = 5.0
+    stale_while_revalidate: bool = False
     refresh_concurrency: int = 4
     verify_concurrency: int = 8
 
@@ -143,6 +149,7 @@ class RefreshStatistics:
     """
 
     listing_now: int
+    ttl_renewals: int
     heads_in_flight: int
     heads_waiting: int
     listings: int

@@ -15,12 +15,12 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
+from gatewayfs.config.units import DAYS
 from gatewayfs.errors import UserError
 
 INTERVALS_MAX = 20
 BITS_PER_S_MIN = 51_200
 DAY_MINUTES = 24 * 60
-DAYS = ("Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat")
 _LIST = "BandwidthRateLimitIntervals"
 
 

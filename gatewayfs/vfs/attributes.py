@@ -45,6 +45,10 @@ class Attributes:
 
     async def getattr(self, ino: int) -> Inode:
         """The record, with size and time of bytes written but not yet recorded. Raises StaleInode, Unavailable."""
+        refresh, inode = self._share.refresh, self._share.meta.require(ino)
+        await refresh.ensure_fresh(inode.parent)
+        # Its time tells clients whether their copy of its names is right; who reads the names waits for them.
+        await refresh.ensure_fresh(ino, wait=False)
         return self.live(await self._share.known(self._share.meta.require(ino)))
 
     def live(self, inode: Inode) -> Inode:

@@ -66,6 +66,7 @@ class Directories:
         after = offset - DOTS
         if not after:
             self._entered(ino)
+            await self._share.refresh.ensure_fresh(ino)
         while True:
             batch, _ = await self._share.refresh.entries_after(ino, after, BATCH)
             inodes = [inode for child in batch if (inode := self._share.meta.inode(child)) is not None]

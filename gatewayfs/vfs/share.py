@@ -69,6 +69,7 @@ class Share:
             Unavailable: only the bucket knows, and it does not answer.
         """
         checked_name(name)
+        await self.refresh.ensure_fresh(parent)
         directory = self.directory(parent)
         found = self.meta.lookup(parent, name)
         if found is None and directory.directory is not None and not directory.directory.complete:

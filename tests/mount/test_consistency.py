@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -307,3 +308,26 @@ def test_a_refresh_outlives_an_outage_and_the_daemon(bucket: Bucket, gateway: Mo
         served.wait_until(lambda: jobs("recent") == [identity], 90, "the refresh of the life before")
         assert jobs("running") == []
         assert sorted(os.listdir(served.mount_dir / "dir")) == ["new", "old"]
+
+
+@pytest.mark.semantics("refresh-ttl")
+def test_with_a_ttl_what_others_change_shows_to_whoever_looks(bucket: Bucket, gateway: Mount) -> None:
+    """Past the kernel's caches: names, attributes, pages, and the absence of names."""
+    bucket.put("dir/replaced", b"old")
+    bucket.put("dir/removed", b"x")
+    served = gateway(settings={"refresh.ttl": "1s"})
+    root = served.mount_dir / "dir"
+    assert (root / "replaced").read_bytes() == b"old"
+    assert sorted(os.listdir(root)) == ["removed", "replaced"]
+    with fails(errno.ENOENT):
+        os.stat(root / "added")
+    bucket.put("dir/replaced", b"newer")
+    bucket.put("dir/added", b"added")
+    bucket.delete("dir/removed")
+    time.sleep(1.1)
+    assert (root / "replaced").stat().st_size == 5, "looked up anew, and waited for"
+    assert (root / "replaced").read_bytes() == b"newer"
+    assert sorted(os.listdir(root)) == ["added", "replaced"]
+    assert (root / "added").read_bytes() == b"added"
+    with fails(errno.ENOENT):
+        os.stat(root / "removed")
