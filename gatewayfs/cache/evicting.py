@@ -29,6 +29,7 @@ from gatewayfs.cache.live import Content, NoRoom
 from gatewayfs.cache.packs import Packs
 from gatewayfs.cache.reserve import Reserve
 from gatewayfs.cache.room import Resident, Room, hold_of, without
+from gatewayfs.cache.sparse import SparseFile
 from gatewayfs.errors import GatewayError
 from gatewayfs.meta.env import MetaStore
 from gatewayfs.meta.schema import PLACED_IN_PACK, Inode
@@ -65,6 +66,8 @@ class _Leaving:
     """A chunk of a sparse file on its way out."""
 
     content: Content
+    sparse: SparseFile
+    """The file that has it now; after a truncation to nothing the content goes on with another."""
     start: int
     end: int
     give_back: Callable[[], None]
@@ -217,7 +220,8 @@ class Evictor:
             for job in freeing:
                 job()
             for each in leaving:
-                await self._offload.run(punch_hole, each.content.sparse.open(), each.start, each.end - each.start)
+                if each.content.sparse is each.sparse:  # else it was truncated to nothing, and the whole file goes
+                    await self._offload.run(punch_hole, each.sparse.open(), each.start, each.end - each.start)
             failpoint(_GIVEN_BACK)
         finally:
             self._leaving_bytes -= gone_bytes
@@ -286,7 +290,7 @@ class Evictor:
         if (content is not None and content.gate.blocker(start, end) is not None) or self._room.keeps(inode, key):
             return False
         content = self._acquire(inode)
-        leaving.append(_Leaving(content, start, end, content.gate.take(start, end)))
+        leaving.append(_Leaving(content, content.sparse, start, end, content.gate.take(start, end)))
         if (smaller := without(inode, content.sparse.number, start, end)) is not inode:
             tx.put(smaller)
         return True
@@ -297,4 +301,4 @@ class Evictor:
             self._room.evicted(key)
         self.evicted_count += len(gone)
         for each in leaving:
-            each.content.sparse.drop(each.start, each.end)
+            each.sparse.drop(each.start, each.end)

@@ -5,12 +5,13 @@ import os
 import msgspec
 import pytest
 import trio
+import trio.testing
 
 from gatewayfs.cache.content import ContentCache
 from gatewayfs.cache.eviction import Hold
 from gatewayfs.cache.fetch import FETCH_BYTES
 from gatewayfs.cache.limits import Limits
-from gatewayfs.cache.room import Resident
+from gatewayfs.cache.room import Resident, key_of
 from gatewayfs.cache.wholefiles import Brought
 from gatewayfs.meta.env import MetaStore
 from gatewayfs.meta.schema import Directory, Inode, Remote
@@ -387,3 +388,28 @@ async def test_bytes_that_came_with_the_attributes_are_kept_if_they_are_the_reco
     await box.cache.bring(box.meta.require(3), Brought("another", os.urandom(300)))
     assert await box.read(3) == box.data[3]
     assert box.store.count("get") == 1
+
+
+async def test_a_file_truncated_to_nothing_and_written_anew_while_it_is_evicted_keeps_its_new_bytes(box, monkeypatch):
+    old, new = os.urandom(2 * CHUNK), os.urandom(2 * CHUNK)
+    box.remote(2, old)
+    with box.cache.using(box.meta.require(2)) as content:
+        assert await content.read(0, len(old)) == old
+        sync = box.meta.sync
+
+        async def write_anew():
+            await content.truncate(0)
+            await content.write(0, new[:100])
+            await content.write(100, new[100:])
+
+        async with trio.open_nursery() as nursery:
+
+            async def beside():
+                monkeypatch.setattr(box.meta, "sync", sync)
+                nursery.start_soon(write_anew)
+                await trio.testing.wait_all_tasks_blocked()
+                await sync()
+
+            monkeypatch.setattr(box.meta, "sync", beside)
+            assert await box.evictor.evict([key_of(2, 0, False)])
+        assert await content.read(0, len(new)) == new
