@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -78,3 +79,31 @@ def test_what_is_refused_here_is_in_the_audit_log_and_losses_are_in_status(
     served.umount()
     assert [line["type"] for line in lines_of(health) if line["type"].endswith("eboot")] == ["HardReboot", "Reboot"]
     assert "HardReboot: the gateway before this one had ended without being stopped" in served.log()
+
+
+def test_links_and_extended_attributes_have_their_lines_one_write_stands_for_all_and_the_reader_is_named(
+    gateway: Callable[..., Gateway], tmp_path: Path
+) -> None:
+    file = tmp_path / "audit.jsonl"
+    served = gateway(settings={"audit.file": str(file), "identity.squash": "none"})
+    root = served.mount_dir
+    with (root / "a").open("wb", buffering=0) as opened:
+        opened.write(b"one")
+        opened.write(b"two")
+    os.symlink("a", root / "b")
+    os.setxattr(root / "a", "user.x", b"1")
+    os.removexattr(root / "a", "user.x")
+    (root / "a").chmod(0o666)
+    subprocess.run(["cat", "a"], cwd=root, user=1234, group=1235, check=True, stdout=subprocess.DEVNULL)
+    served.umount()
+    lines = lines_of(file)
+    assert [(line["operation"], line["objectName"], line["clientUid"]) for line in lines] == [
+        ("Create", "/a", "0"),
+        ("Write Data", "/a", "0"),
+        ("Create", "/b", "0"),
+        ("Write Attributes", "/a", "0"),
+        ("Write Attributes", "/a", "0"),
+        ("Write Attributes", "/a", "0"),
+        ("Read Data", "/a", "1234"),
+    ]
+    assert lines[-1]["clientGid"] == "1235"
