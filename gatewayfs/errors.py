@@ -86,6 +86,10 @@ class ReadOnlyShare(FsError):
     """The share is read-only (EROFS)."""
 
 
+class ChangesRefused(FsError):
+    """The cache disk keeps nothing, or does not answer: changes are refused, nothing was tried (EROFS)."""
+
+
 class NoSpace(FsError):
     """Cache, disk or the 2 KB of object metadata are full (ENOSPC)."""
 
@@ -239,6 +243,10 @@ class CacheDiskFull(LocalError):
 
 class CacheDiskFailed(LocalError):
     """The cache disk answered EIO, EROFS or worse."""
+
+
+class CacheDiskHangs(LocalError):
+    """The cache disk does not answer, so nothing was tried (EIO)."""
 
 
 class SchemaTooNew(LocalError):

@@ -20,7 +20,6 @@ from gatewayfs.cache.vouched import at_rest, vouched
 from gatewayfs.errors import CorruptRecord
 from gatewayfs.meta.env import MetaStore
 from gatewayfs.runtime.disk import Disk
-from gatewayfs.runtime.offload import Offloader
 
 if TYPE_CHECKING:
     from gatewayfs.cache.live import Content
@@ -34,10 +33,8 @@ class CheckedReads:
         damage: deals with what is wrong.
     """
 
-    def __init__(
-        self, meta: MetaStore, packs: Packs, disk: Disk, offload: Offloader, every: int, damage: Damage
-    ) -> None:
-        self._meta, self._packs, self._disk, self._offload = meta, packs, disk, offload
+    def __init__(self, meta: MetaStore, packs: Packs, disk: Disk, every: int, damage: Damage) -> None:
+        self._meta, self._packs, self._disk = meta, packs, disk
         self._every, self._damage = every, damage
         self._met = 0
         self.compared_cells = 0
@@ -93,7 +90,10 @@ class CheckedReads:
         file = content.sparse.open()
         try:
             with content.readers.reading(start, end):
-                found = await self._offload.run(fingerprint_in_memory, file, start, end - start, cell_bytes)
-        except OSError:
+                found = await self._disk.reading.run(
+                    fingerprint_in_memory, file, start, end - start, cell_bytes, abandon_on_cancel=True
+                )
+        except OSError as problem:
+            self._disk.health.read_failed(problem)
             return False  # asked again, and told of, by who decides
         return found == expected

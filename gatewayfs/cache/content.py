@@ -15,6 +15,7 @@ import msgspec
 import trio
 
 from gatewayfs.cache.aheadsettings import DEFAULT_AHEAD, AheadSettings
+from gatewayfs.cache.diskreads import DiskReads
 from gatewayfs.cache.evicting import Evictor
 from gatewayfs.cache.eviction import Hold
 from gatewayfs.cache.fetch import Fetcher
@@ -39,6 +40,7 @@ from gatewayfs.meta.schema import PLACED_IN_PACK, Inode, Placement
 from gatewayfs.meta.transaction import Transaction
 from gatewayfs.runtime.clock import Clock
 from gatewayfs.runtime.disk import Disk, free_bytes, punch_hole
+from gatewayfs.runtime.diskhealth import unwatched
 from gatewayfs.runtime.fingerprints import LEAF_BYTES
 from gatewayfs.runtime.offload import Offloader
 from gatewayfs.s3.store import ObjectStore
@@ -61,6 +63,7 @@ class ContentCache:
         ahead: what is fetched before anybody asks.
         cell_bytes: the uploads' unit of comparison.
         integrity: how much of what the disk gives back is compared.
+        disk: by default one that nobody watches.
     """
 
     def __init__(
@@ -79,10 +82,11 @@ class ContentCache:
         ahead: AheadSettings = DEFAULT_AHEAD,
         cell_bytes: int = LEAF_BYTES,
         integrity: IntegritySettings = COMPARE_ALL,
+        disk: Disk | None = None,
     ) -> None:
         self._meta, self._offload = meta, offload
         self._live: dict[int, Content] = {}
-        disk = Disk(offload)
+        disk = disk or Disk(offload, offload, unwatched(clock, offload))
         self.packs = Packs(directory / "packs", disk, lambda *hole: background(partial(punch_hole, *hole)))
         self.folder = Folder(directory / "data", meta, background)
         limits = limits or Limits()
@@ -102,14 +106,13 @@ class ContentCache:
             free_bytes=free,
             reserve=Reserve(directory / "reserve", limits.reserve_bytes, free),
         )
-        self.room.grown = self.evictor.poke
-        meta.watch = self._watch
+        self.room.grown, meta.watch = self.evictor.poke, self._watch
         self.pressure = Pressure(self.room, self.evictor, meta, self._live)
-        admit = self.evictor.admit
-        self._fetcher = Fetcher(
-            meta, store, self.packs, self.room, small_file_bytes, deadline_s, admit, self.ahead, self.release
-        )
-        self.fetch = self._fetcher.fetch
+        self._fetcher = fetcher = Fetcher(
+            meta, store, self.packs, self.room, small_file_bytes, deadline_s, self.evictor.admit, self.ahead,
+            disk.health, self.release,
+        )  # fmt: skip
+        self.fetch = fetcher.fetch
         self.integrity = Integrity(integrity, self, meta, disk, offload, clock, cell_bytes)
         self._parts = CacheParts(
             meta=meta,
@@ -120,11 +123,11 @@ class ContentCache:
             cell_bytes=cell_bytes,
             folder=self.folder,
             room=self.room,
-            reads=self.integrity.reads,
+            reads=DiskReads(self.integrity.reads, meta, self.packs, disk.health, fetcher.from_bucket, deadline_s),
             fences=self.integrity.damage.fences,
-            fetch=self._fetcher.fetch,
-            bypass=self._fetcher.bypass,
-            follow=self._fetcher.follow,
+            fetch=fetcher.fetch,
+            bypass=fetcher.bypass,
+            follow=fetcher.follow,
             freeing=self.freeing,
         )
 
@@ -193,7 +196,7 @@ class ContentCache:
         return content.opens if (content := self._live.get(ino)) else 0
 
     def writer_count(self, ino: int) -> int:
-        """Open handles of an inode that may write."""
+        """Those that may write."""
         return content.writers if (content := self._live.get(ino)) else 0
 
     def is_resident(self, inode: Inode) -> bool:
@@ -293,6 +296,3 @@ class ContentCache:
         if placement.kind == PLACED_IN_PACK:
             return self.packs.freeing(placement)
         return lambda: self.folder.remove(ino, placement.pack)
-
-
-__all__ = ["CacheStatistics", "Content", "ContentCache", "Snapshot"]

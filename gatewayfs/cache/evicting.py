@@ -52,7 +52,6 @@ LOOK_S = 1.0
 
 ADMIT_S = 2.0
 """How long fetched bytes wait for room. Eviction takes milliseconds; longer means that nothing may go."""
-
 GIVING_BACK_S = 0.1
 """Threads punch and unlink; after this the disk's free space is worth another look."""
 
@@ -63,11 +62,10 @@ _GIVEN_BACK = register("cache.evict.after", "the space is free")
 
 @dataclass(frozen=True, slots=True)
 class _Leaving:
-    """A chunk of a sparse file on its way out."""
+    """A chunk of a sparse file on its way out. After a truncation to nothing the content goes on with another file."""
 
     content: Content
     sparse: SparseFile
-    """The file that has it now; after a truncation to nothing the content goes on with another."""
     start: int
     end: int
     give_back: Callable[[], None]
@@ -200,9 +198,7 @@ class Evictor:
     async def evict(self, keys: list[int]) -> list[int]:
         """Evict these entries; returns those that went. Raises LocalError."""
         sizes = {key: self._room.entries.size(key) for key in keys}
-        gone, gone_bytes = list[int](), 0
-        leaving: list[_Leaving] = []
-        freeing: list[Callable[[], None]] = []
+        gone, gone_bytes, leaving, freeing = list[int](), 0, list[_Leaving](), list[Callable[[], None]]()
         try:
             with self._meta.transaction() as tx:
                 for key in keys:
@@ -220,7 +216,7 @@ class Evictor:
             for job in freeing:
                 job()
             for each in leaving:
-                if each.content.sparse is each.sparse:  # else it was truncated to nothing, and the whole file goes
+                if each.content.sparse is each.sparse:  # else the whole file goes
                     await self._offload.run(punch_hole, each.sparse.open(), each.start, each.end - each.start)
             failpoint(_GIVEN_BACK)
         finally:

@@ -20,10 +20,11 @@ from gatewayfs.cache.packs import Packs
 from gatewayfs.cache.readahead import FETCH_BYTES, REQUEST_BYTES_MAX
 from gatewayfs.cache.room import Room
 from gatewayfs.cache.wholefiles import Brought, BucketMovedOn, WholeFiles
-from gatewayfs.cache.wording import worded
-from gatewayfs.errors import CacheDiskFull, GatewayError, PreconditionFailed
+from gatewayfs.cache.wording import kept, worded
+from gatewayfs.errors import GatewayError, PreconditionFailed
 from gatewayfs.meta.env import MetaStore
 from gatewayfs.meta.schema import Remote
+from gatewayfs.runtime.diskhealth import DiskHealth
 from gatewayfs.s3.store import INLINE_BODY_BYTES_MAX, ObjectStore
 from gatewayfs.types import ETag, ObjectKey
 
@@ -45,6 +46,7 @@ class Fetcher:
         small_file_bytes: files up to this size come whole, into a pack.
         deadline_s: longest time one call may wait before it answers EIO.
         admit: around a fetch: waits until so many bytes have room in the cache; raises NoRoom.
+        health: while the disk is not well nothing is brought to it, except what an upload needs.
         release: ``ContentCache``'s, for what is under way in the background.
     """
 
@@ -58,14 +60,12 @@ class Fetcher:
         deadline_s: float,
         admit: Admit,
         ahead: AheadSettings,
+        health: DiskHealth,
         release: Callable[[Content], None],
     ) -> None:
-        self._meta = meta
-        self._store = store
+        self._meta, self._store, self._deadline_s = meta, store, deadline_s
         self._whole = WholeFiles(meta, store, packs, small_file_bytes, self._count)
-        self._deadline_s = deadline_s
-        self._admit = admit
-        self._ahead = ahead
+        self._admit, self._ahead, self._health = admit, ahead, health
         self.bypassed_bytes = 0
         self._waiters = trio.CapacityLimiter(WAITERS_MAX)
         self.downloads = Downloads(
@@ -87,44 +87,40 @@ class Fetcher:
         Raises:
             BucketMovedOn: the object was replaced or deleted by others.
             Unavailable: no answer before the deadline, or a refusal; the message says which.
-            NoRoom: the cache cannot keep them (see ``bypass``). CacheDiskFailed: the disk does not take them.
+            NoRoom: the cache or its disk cannot keep them (see ``bypass``).
         """
-        with worded(self._deadline_s):
-            try:
-                async with self._waiters:
-                    if end - start > REQUEST_BYTES_MAX:
-                        await self.fetch_all(content, start, end, self._admit)
-                    else:
-                        await self._fetch(content, start, end)
-            except CacheDiskFull as problem:
-                raise NoRoom(str(problem)) from problem
+        with worded(self._deadline_s), kept(self._health):
+            async with self._waiters:
+                if end - start > REQUEST_BYTES_MAX:
+                    await self.fetch_all(content, start, end, self._admit)
+                else:
+                    await self._fetch(content, start, end)
 
     async def bring(self, content: Content, given: Brought | None) -> None:
         """Make a small live file resident before anybody asks, in no waiter's place. Raises as ``fetch``."""
         content.unasked = not content.opens
-        with worded(self._deadline_s):
-            try:
-                remote = self._remote(content)
-                if self._whole.fits(content, remote):
-                    async with self._admit(remote.size):
-                        await self._whole.fetch(content, remote, given)
-            except CacheDiskFull as problem:
-                raise NoRoom(str(problem)) from problem
+        with worded(self._deadline_s), kept(self._health):
+            remote = self._remote(content)
+            if self._whole.fits(content, remote):
+                async with self._admit(remote.size):
+                    await self._whole.fetch(content, remote, given)
 
     async def bypass(self, content: Content, start: int, end: int) -> bytes:
         """Bytes of a live file, the absent ones straight from the bucket; nothing is kept. Raises as ``fetch``."""
+        return await self._past_cache(content, start, end, content.extents.missing(start, end))
+
+    async def from_bucket(self, content: Content, start: int, end: int) -> bytes:
+        """Bytes of a live file, all of them from the bucket; nothing is kept. Raises as ``fetch``."""
+        return await self._past_cache(content, start, end, [(start, end)])
+
+    async def _past_cache(self, content: Content, start: int, end: int, gaps: list[tuple[int, int]]) -> bytes:
         data = bytearray(end - start)
-        gaps = content.extents.missing(start, end)
         with worded(self._deadline_s):
             async with self._waiters:
                 for piece, piece_end in _cut(gaps, INLINE_BODY_BYTES_MAX):
                     remote = self._remote(content)
-                    _, found = await self._store.get(
-                        ObjectKey(remote.key),
-                        piece,
-                        piece_end - piece,
-                        if_match=ETag(remote.etag) if remote.etag else None,
-                    )
+                    etag = ETag(remote.etag) if remote.etag else None
+                    _, found = await self._store.get(ObjectKey(remote.key), piece, piece_end - piece, if_match=etag)
                     if len(found) != piece_end - piece:
                         raise BucketMovedOn(f"the object ends before {piece_end}")
                     data[piece - start : piece_end - start] = found
@@ -245,7 +241,7 @@ class Fetcher:
 
     def _send_ahead(self, content: Content, start: int, end: int) -> None:
         remote = self._meta.require(content.ino).remote
-        if remote is None or content.stale or content.changed:
+        if remote is None or content.stale or content.changed or not self._health.fit:
             return
         for gap_start, gap_end in content.extents.missing(start, min(end, content.size)):
             for free_start, free_end in content.intake.not_under_way(gap_start, gap_end):

@@ -63,7 +63,7 @@ class Integrity:
     ) -> None:
         self._meta, self._offload = meta, offload
         self.damage = Damage(meta, cache.packs, offload, cache.room, clock, cache.freeing)
-        self.reads = CheckedReads(meta, cache.packs, disk, offload, settings.every, self.damage)
+        self.reads = CheckedReads(meta, cache.packs, disk, settings.every, self.damage)
         self.sealing = Sealing(
             meta, offload, clock, self.damage, cache.acquire, cache.release, cell_bytes, settings.turn
         )

@@ -26,7 +26,7 @@ import xxhash
 from gatewayfs.cache.extents import BLOCK_BYTES
 from gatewayfs.errors import CorruptRecord
 from gatewayfs.meta.schema import PLACED_IN_PACK, Placement
-from gatewayfs.runtime.disk import Disk, OpenFile, open_file, pread_exactly, pwrite_all, translated
+from gatewayfs.runtime.disk import Disk, OpenFile, open_file, pread_exactly, pwrite_all
 from gatewayfs.runtime.failpoints import failpoint, register
 from gatewayfs.runtime.medium import Medium
 
@@ -98,7 +98,7 @@ class Packs:
         try:
             pwrite_all(self._file(self._active, create=True), self._position, header + data)
         except OSError as problem:
-            raise translated(problem, f"pack {self._active}") from problem
+            raise self._disk.failed(problem, f"pack {self._active}") from problem
         failpoint(_AFTER_APPEND)
         offset = self._position + _HEADER.size
         self._position = offset + len(data)
@@ -107,6 +107,10 @@ class Packs:
         )
         self._count(placement)
         return placement
+
+    def is_open(self, placement: Placement) -> bool:
+        """Reading the entry needs no open(2), which may have to wait for the disk."""
+        return placement.pack in self._files
 
     async def read(self, placement: Placement, offset: int = 0, length: int | None = None) -> bytes:
         """Bytes of an entry; the checksum is verified when the whole entry is read.

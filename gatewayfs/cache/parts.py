@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gatewayfs.cache.checking import CheckedReads
+from gatewayfs.cache.diskreads import DiskReads
 from gatewayfs.cache.fences import Fences
 from gatewayfs.cache.packs import Packs
 from gatewayfs.cache.room import Room
@@ -40,7 +40,7 @@ class CacheParts:
     cell_bytes: int
     folder: Folder
     room: Room
-    reads: CheckedReads
+    reads: DiskReads
     fences: Fences
     fetch: Callable[[Content, int, int], Awaitable[None]]
     bypass: Callable[[Content, int, int], Awaitable[bytes]]

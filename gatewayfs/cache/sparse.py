@@ -66,10 +66,10 @@ class Folder:
         removed = 0
         for directory in sorted(await offload.run(_entries, self._directory)):
             for path in await offload.run(_entries, directory):
-                match = _FILE_NAME.fullmatch(path.name)
-                if match is None:
+                owner = owner_of(path)
+                if owner is None:
                     continue
-                ino, number = int(match[1], 16), int(match[2], 16)
+                ino, number = owner
                 in_use = live(ino)
                 if in_use is not None and in_use.sparse.number == number:
                     continue
@@ -177,6 +177,12 @@ class SparseFile:
         """Nobody uses it any more. The record frees what it names; what it never named goes now."""
         if self.number and not _names(inode, self.number):
             self._folder.remove(self._ino, self.number)
+
+
+def owner_of(path: Path) -> tuple[int, int] | None:
+    """Inode and number of the sparse file at ``path``; None when it is none."""
+    match = _FILE_NAME.fullmatch(path.name)
+    return None if match is None else (int(match[1], 16), int(match[2], 16))
 
 
 def _names(inode: Inode | None, number: int) -> bool:

@@ -1,13 +1,16 @@
-"""The deadline of a call that waits for the bucket, and the store's refusals in a reader's words."""
+"""The deadline of a call that waits for the bucket, and what the store and the disk refuse in a reader's words."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import trio
 
+from gatewayfs.cache.live import NoRoom
 from gatewayfs.cache.wholefiles import BucketMovedOn
 from gatewayfs.errors import (
     Archived,
+    CacheDiskFull,
+    LocalError,
     ObjectArchived,
     ObjectNotFound,
     PreconditionFailed,
@@ -15,6 +18,7 @@ from gatewayfs.errors import (
     StoreError,
     Unavailable,
 )
+from gatewayfs.runtime.diskhealth import DiskHealth
 
 
 @contextmanager
@@ -35,3 +39,20 @@ def worded(deadline_s: float) -> Iterator[None]:
         raise Archived(str(problem)) from problem
     except StoreError as problem:
         raise Unavailable(str(problem)) from problem
+
+
+@contextmanager
+def kept(health: DiskHealth) -> Iterator[None]:
+    """Around what brings bytes to the cache disk. Raises NoRoom where it takes none, or turns out not to meanwhile."""
+    if health.fit:
+        try:
+            with health.while_fit() as scope:
+                yield
+        except CacheDiskFull as problem:
+            raise NoRoom(str(problem)) from problem
+        except LocalError as problem:
+            health.write_failed(problem)
+            raise NoRoom(str(problem)) from problem
+        if not scope.cancelled_caught:
+            return
+    raise NoRoom(health.reason)

@@ -81,6 +81,7 @@ def check_directory(directory: Path) -> dict[str, Any]:
     from gatewayfs.meta.recovery import read_recovery
     from gatewayfs.runtime.clock import SystemClock
     from gatewayfs.runtime.disk import Disk
+    from gatewayfs.runtime.diskhealth import unwatched
     from gatewayfs.runtime.offload import InlineOffload
 
     prefix = read_recovery(directory).prefix
@@ -88,7 +89,7 @@ def check_directory(directory: Path) -> dict[str, Any]:
     meta = MetaStore.open(directory, prefix=prefix, clock=clock, offload=offload)
     try:
         problems = list(check(meta))
-        packs = Packs(directory / "packs", Disk(offload), punch=lambda *_: None)
+        packs = Packs(directory / "packs", Disk(offload, offload, unwatched(clock, offload)), punch=lambda *_: None)
         folder = Folder(directory / "data", meta, background=lambda _: None)
         looked = after = 0
         while batch := meta.inodes_after(after, BATCH):

@@ -10,6 +10,7 @@ from functools import partial
 
 from gatewayfs.cache.aheadsettings import AheadSettings
 from gatewayfs.cache.content import ContentCache
+from gatewayfs.cache.losses import Losses
 from gatewayfs.cache.pressure import SOFT
 from gatewayfs.config import ShareConfig
 from gatewayfs.daemon.background import Background
@@ -23,10 +24,9 @@ from gatewayfs.daemon.pinning import Pinning
 from gatewayfs.daemon.storing import (
     cache_limits,
     integrity_settings,
-    object_options,
     restore_settings,
-    store_options,
     upload_settings,
+    watched_disk,
 )
 from gatewayfs.daemon.telling import Telling, operations
 from gatewayfs.daemon.throttling import Throttling
@@ -40,12 +40,12 @@ from gatewayfs.refresh.observed import ObservedStore
 from gatewayfs.refresh.refresher import Refresh
 from gatewayfs.refresh.settings import RefreshSettings
 from gatewayfs.runtime.clock import Clock, SystemClock
+from gatewayfs.runtime.disk import Disk
+from gatewayfs.runtime.diskhealth import DiskHealth
 from gatewayfs.runtime.offload import Offload
 from gatewayfs.runtime.precedence import Precedence
 from gatewayfs.runtime.randomness import generator
-from gatewayfs.runtime.throttle import Throttle
 from gatewayfs.s3.archives import ArchiveWatch
-from gatewayfs.s3.boto import resolve
 from gatewayfs.s3.client import HttpObjectStore
 from gatewayfs.s3.gate import Gate, GatedStore
 from gatewayfs.s3.metered import MeteredStore
@@ -59,9 +59,6 @@ from gatewayfs.vfs.filesystem import Filesystem
 from gatewayfs.vfs.share import Share, on_disk
 
 log = logging.getLogger(__name__)
-
-DISK_THREADS = 16
-"""Threads for the cache disk: enough for an SSD's queue; each read that has to wait takes one."""
 
 
 @dataclass(slots=True)
@@ -84,24 +81,9 @@ class Parts:
     notifier: KernelNotifier
     operations: Operations
     throttling: Throttling
-    disk_offload: Offload
+    disk: DiskHealth
     telling: Telling
     pinning: Pinning
-
-
-def open_store(config: ShareConfig, clock: Clock) -> HttpObjectStore:
-    """The bucket's client; no request is made. Raises UserError (no credentials, unusable endpoint)."""
-    options = config.s3
-    connection = resolve(config.share.bucket, store_options(config))
-    return HttpObjectStore(
-        connection,
-        Offload(options.connections),
-        clock,
-        connections_max=options.connections,
-        throttle=Throttle(options.connections),
-        read_only=config.share.read_only,
-        options=object_options(config),
-    )
 
 
 def build(
@@ -120,9 +102,10 @@ def build(
     gated = GatedStore(RefusalStore(http, telling.health.refused), gate, clock, config.share.prefix)
     archives = ArchiveWatch(RetryingStore(gated, rng.random), http, clock, restore_settings(config))
     store = MeteredStore(archives, clock)
-    notifier = KernelNotifier(Offload(1))
-    precedence = Precedence(clock)
-    cache = _cache(config, meta, store, clock, disk_offload, background, http, precedence)
+    notifier, precedence = KernelNotifier(Offload(1)), Precedence(clock)
+    disk = watched_disk(config, clock, disk_offload)
+    cache = _cache(config, meta, store, clock, disk_offload, disk, background, http, precedence)
+    meta.watch_disk(disk.health, Losses(cache, meta).judge)
     late = _Late(meta, archives)
     refresh = Refresh(
         meta=meta,
@@ -163,9 +146,9 @@ def build(
         events=events,
         filesystem=filesystem,
         notifier=notifier,
-        operations=operations(config, filesystem, meta, clock, precedence.called, telling),
+        operations=operations(config, filesystem, meta, clock, precedence.called, disk.health, telling),
         throttling=Throttling(http.throttle, meta, clock, config.throttle),
-        disk_offload=disk_offload,
+        disk=disk.health,
         telling=telling,
         pinning=Pinning(cache, meta, refresh, filesystem.names, clock, late.archived),
     )
@@ -207,6 +190,7 @@ def _cache(
     store: MeteredStore,
     clock: Clock,
     offload: Offload,
+    disk: Disk,
     background: Background,
     http: HttpObjectStore,
     precedence: Precedence,
@@ -218,6 +202,7 @@ def _cache(
         store=store,
         clock=clock,
         offload=offload,
+        disk=disk,
         background=background,
         small_file_bytes=config.cache.small_file_bytes,
         deadline_s=config.metadata.deadline_s,

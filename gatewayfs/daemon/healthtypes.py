@@ -57,6 +57,9 @@ TYPES = {
     "OnlyCopyDamaged": HealthType(
         E, "write the file anew from another copy, or remove it; look at the cache disk's health (SMART) and replace it"
     ),
+    "CacheDiskUnstable": HealthType(
+        E, "look at the disk and the kernel's log; it is used again by itself when it answers well for a while"
+    ),
     "CacheDiskLow": HealthType(W, "free space on the cache disk"),
     "PinsNotKept": HealthType(W, "raise cache.size or unpin something, or cure why they cannot be fetched"),
     "UploadsParked": HealthType(E, "cure the reason; they are tried again daily and by gatewayfs queue retry"),

@@ -3,21 +3,21 @@
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from gatewayfs.cache.statistics import CacheStatistics
 from gatewayfs.daemon.pinning import PinStatus
+from gatewayfs.daemon.wording import told, when
 from gatewayfs.events.settings import EventStatus
 from gatewayfs.meta.env import MetaStatistics
 from gatewayfs.refresh.followstatus import FollowStatus
 from gatewayfs.refresh.settings import RefreshStatistics
+from gatewayfs.runtime.diskhealth import DiskStatus
 from gatewayfs.runtime.linefile import LineStatistics
 from gatewayfs.s3.archives import ArchiveStatus
 from gatewayfs.upload.status import ParkedEntry, UploadStatus
 
 FREE_BYTES_LOW = 256 << 20
 """Below this the next big write will be refused."""
-
 
 DIRTY_SHARE_HIGH = 0.9
 """Writers are slowed to the rate of the uploads at about this."""
@@ -66,6 +66,7 @@ class Facts:
     cache: CacheStatistics
     pins: PinStatus
     free_bytes: int
+    disk: DiskStatus
     clock_skew_s: float | None = None
     audit: LineStatistics | None = None
     following: FollowStatus | None = None
@@ -76,6 +77,7 @@ class Facts:
 def problems(facts: Facts) -> list[Problem]:
     """All of them, the most serious first; empty when all is well."""
     return [
+        *([Problem(*told(facts.disk), what=f"disk {facts.disk.state}")] if facts.disk.reason else []),
         *_of_cache(facts.cache),
         *_of_pins(facts.pins),
         *_of_excluded(facts.upload, facts.cache),
@@ -127,13 +129,13 @@ def _of_upload(upload: UploadStatus) -> Iterator[Problem]:
     if upload.unreachable is not None:
         yield Problem(
             "BucketUnreachable",
-            f"the bucket does not answer since {_when(upload.unreachable.since_ns)}: {upload.unreachable.reason}; "
+            f"the bucket does not answer since {when(upload.unreachable.since_ns)}: {upload.unreachable.reason}; "
             "writes are queued, cached files are served",
         )
     for hold in upload.holds:
         yield Problem(
             "UploadsHeld",
-            f"uploads below {hold.path} are held since {_when(hold.since_ns)} ({upload.held.files} changes are held in "
+            f"uploads below {hold.path} are held since {when(hold.since_ns)} ({upload.held.files} changes are held in "
             "all); `gatewayfs queue release` lets them go",
             key=hold.path,
             what=hold.path,
@@ -194,7 +196,7 @@ def _of_archives(archives: ArchiveStatus) -> Iterator[Problem]:
     cure = "they can be read when S3 has restored them" if archives.restoring else "restore them, or set s3.restore"
     yield Problem(
         "InaccessibleStorageClass",
-        f"{archives.files} files are in an archive tier and cannot be read, since {_when(first.since_ns)}, for example "
+        f"{archives.files} files are in an archive tier and cannot be read, since {when(first.since_ns)}, for example "
         f"{first.path!r} ({first.storage_class or 'unknown class'}{state}); {cure}",
         operation="S3GetObject",
         key=first.path,
@@ -207,7 +209,7 @@ def _of_events(events: EventStatus) -> Iterator[Problem]:
         if target.failing_since_ns:
             yield Problem(
                 "NotificationsFailing",
-                f"events are not delivered to the {name} since {_when(target.failing_since_ns)}: {target.last_error}; "
+                f"events are not delivered to the {name} since {when(target.failing_since_ns)}: {target.last_error}; "
                 f"{target.waiting} wait",
                 what=name,
             )
@@ -215,7 +217,7 @@ def _of_events(events: EventStatus) -> Iterator[Problem]:
             yield Problem(
                 "DroppedNotifications",
                 f"{target.dropped} events for the {name} were given up because too many waited, last at "
-                f"{_when(target.dropped_ns)}; cure the target or make events.outbox larger",
+                f"{when(target.dropped_ns)}; cure the target or make events.outbox larger",
                 what=name,
             )
 
@@ -224,7 +226,7 @@ def _of_following(following: FollowStatus | None) -> Iterator[Problem]:
     if following is not None and following.failing_since_ns:
         yield Problem(
             "ChangesNotFollowed",
-            f"changes by others are not followed since {_when(following.failing_since_ns)}: {following.last_error}; "
+            f"changes by others are not followed since {when(following.failing_since_ns)}: {following.last_error}; "
             "until they are, refresh-cache shows them",
         )
 
@@ -233,10 +235,6 @@ def _of_audit(audit: LineStatistics | None) -> Iterator[Problem]:
     if audit is not None and audit.dropped:
         why = audit.error or "they came faster than the disk took them"
         yield Problem("AuditDropped", f"{audit.dropped} lines of the audit log were lost: {why}; see to audit.file")
-
-
-def _when(time_ns: int) -> str:
-    return datetime.fromtimestamp(time_ns / 1e9, UTC).isoformat(timespec="seconds")
 
 
 def _of_cache(cache: CacheStatistics) -> Iterator[Problem]:

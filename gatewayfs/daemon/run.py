@@ -21,17 +21,13 @@ from gatewayfs.config import ShareConfig
 from gatewayfs.control.registry import Registration, Registry, runtime_directory
 from gatewayfs.control.server import ControlServer
 from gatewayfs.daemon.background import Background
-from gatewayfs.daemon.build import (
-    DISK_THREADS,
-    Parts,
-    build,
-    open_store,
-)
+from gatewayfs.daemon.build import Parts, build
 from gatewayfs.daemon.claim import claim, note_verified
 from gatewayfs.daemon.heartbeat import Heartbeat
 from gatewayfs.daemon.learning import learn_capabilities, renew_capabilities, stored_capabilities
 from gatewayfs.daemon.refreshing import Scheduled
 from gatewayfs.daemon.service import Service, found_problems
+from gatewayfs.daemon.storing import DISK_THREADS, open_store
 from gatewayfs.daemon.telling import note_end, note_start, open_files
 from gatewayfs.errors import CorruptRecord, LocalError, StoreError, UserError
 from gatewayfs.export.render import export_number
@@ -146,6 +142,7 @@ async def _serve(parts: Parts, background: Background, mountpoint: Path, ready: 
         stop = trio.Event()
         service = Service(parts, mountpoint, entry.started, stop)
         nursery.start_soon(background.run)
+        nursery.start_soon(parts.disk.run)
         nursery.start_soon(parts.notifier.run)
         nursery.start_soon(parts.throttling.run)
         nursery.start_soon(parts.archives.run)

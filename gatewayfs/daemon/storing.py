@@ -1,4 +1,5 @@
-"""The share's configuration as the parts below want it: the S3 client's options, the cache's limits, the uploader's."""
+"""The share's configuration as the parts below want it: the S3 client's options, the cache's limits and disk, the
+uploader's."""
 
 import os
 
@@ -10,8 +11,14 @@ from gatewayfs.cache.snapshot import Turn
 from gatewayfs.config import ShareConfig
 from gatewayfs.conflict import Policy
 from gatewayfs.daemon.identifying import share_defaults
+from gatewayfs.runtime.clock import Clock
+from gatewayfs.runtime.disk import Disk
+from gatewayfs.runtime.diskhealth import DiskHealth, Probe
+from gatewayfs.runtime.offload import Offload
+from gatewayfs.runtime.throttle import Throttle
 from gatewayfs.s3.archives import RestoreSettings
-from gatewayfs.s3.boto import StoreOptions
+from gatewayfs.s3.boto import StoreOptions, resolve
+from gatewayfs.s3.client import HttpObjectStore
 from gatewayfs.s3.options import ObjectOptions
 from gatewayfs.upload.settings import UploadSettings
 
@@ -27,6 +34,19 @@ DIRTY_SHARE = 0.8
 
 CHECK_EVERY = {"off": 0, "sampled": 16, "full": 1}
 """Of the cells that are read, one in so many is compared: by ``cache.verify``."""
+
+DISK_THREADS = 16
+"""Threads for reads of the cache disk, enough for an SSD's queue, since each read that has to wait takes one; and as
+many for everything else, so that reads which are stuck keep nobody from writing."""
+
+PROBE_NAME = "probe"
+
+
+def watched_disk(config: ShareConfig, clock: Clock, offload: Offload) -> Disk:
+    """The cache disk: threads for its reads, and who watches it."""
+    reading, probe = Offload(DISK_THREADS), Probe(config.cache.directory / PROBE_NAME)
+    health = DiskHealth(clock, probe, Offload(1), lambda: max(offload.waiting_s(), reading.waiting_s()))
+    return Disk(offload, reading, health)
 
 
 def cache_limits(config: ShareConfig) -> Limits:
@@ -62,6 +82,21 @@ def store_options(config: ShareConfig) -> StoreOptions:
         ca_bundle=str(options.ca_bundle or ""),
         proxy=options.proxy or "",
         dual_stack=options.dual_stack,
+    )
+
+
+def open_store(config: ShareConfig, clock: Clock) -> HttpObjectStore:
+    """The bucket's client; no request is made. Raises UserError (no credentials, unusable endpoint)."""
+    options = config.s3
+    connection = resolve(config.share.bucket, store_options(config))
+    return HttpObjectStore(
+        connection,
+        Offload(options.connections),
+        clock,
+        connections_max=options.connections,
+        throttle=Throttle(options.connections),
+        read_only=config.share.read_only,
+        options=object_options(config),
     )
 
 

@@ -13,6 +13,7 @@ from gatewayfs.fuse.auditing import AuditedOperations
 from gatewayfs.fuse.operations import Operations
 from gatewayfs.meta.env import MetaStore
 from gatewayfs.runtime.clock import Clock
+from gatewayfs.runtime.diskhealth import DiskHealth
 from gatewayfs.runtime.linefile import LineFile, LineStatistics
 from gatewayfs.vfs.audit import AuditLog, AuditNames
 from gatewayfs.vfs.filesystem import Filesystem
@@ -62,6 +63,7 @@ def operations(
     meta: MetaStore,
     clock: Clock,
     called: Callable[[], None],
+    disk: DiskHealth,
     telling: Telling,
 ) -> Operations:
     """pyfuse3's handlers, with an audit log where one is wanted."""
@@ -70,11 +72,11 @@ def operations(
         # What the kernel answers by itself, nobody can see to be too old.
         timeout_s = min(timeout_s, config.refresh.ttl_s)
     if telling.audit_file is None:
-        return Operations(filesystem, timeout_s, called, read_only=read_only)
+        return Operations(filesystem, timeout_s, called, disk, read_only=read_only)
     host = os.uname().nodename
     names = AuditNames(config.share.name, config.share.bucket, host, host)
     audit = AuditLog(names, meta, clock, telling.audit_file.put)
-    return AuditedOperations(filesystem, timeout_s, called, audit, read_only=read_only)
+    return AuditedOperations(filesystem, timeout_s, called, disk, audit, read_only=read_only)
 
 
 def note_start(meta: MetaStore, health: HealthLog) -> None:

@@ -13,6 +13,7 @@ import pyfuse3
 
 from gatewayfs.fuse.guards import guarded
 from gatewayfs.fuse.operations import Operations, caller_of
+from gatewayfs.runtime.diskhealth import DiskHealth
 from gatewayfs.vfs import audit
 from gatewayfs.vfs.audit import AuditLog
 from gatewayfs.vfs.filesystem import Filesystem
@@ -38,11 +39,12 @@ class AuditedOperations(Operations):
         filesystem: Filesystem,
         kernel_timeout_s: float,
         called: Callable[[], None],
+        disk: DiskHealth,
         log: AuditLog,
         *,
         read_only: bool = False,
     ) -> None:
-        super().__init__(filesystem, kernel_timeout_s, called, read_only=read_only)
+        super().__init__(filesystem, kernel_timeout_s, called, disk, read_only=read_only)
         self._audit = log
         self._opens: dict[int, _Open] = {}
 

@@ -21,6 +21,7 @@ _TABLE: dict[type[BaseException], int] = {
     errors.NotPermitted: errno.EPERM,
     errors.PermissionDenied: errno.EACCES,
     errors.ReadOnlyShare: errno.EROFS,
+    errors.ChangesRefused: errno.EROFS,
     errors.NoSpace: errno.ENOSPC,
     errors.FileTooLarge: errno.EFBIG,
     errors.NoAttribute: errno.ENODATA,

@@ -15,6 +15,7 @@ import trio
 
 from gatewayfs.errors import ReadOnlyShare
 from gatewayfs.fuse.errnos import deserves_log, errno_of
+from gatewayfs.runtime.diskhealth import DATA_WAIT_S, NAMES_WAIT_S, DiskHealth
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +29,7 @@ class Guarded(Protocol):
 
     called: Callable[[], None]
     read_only: bool
+    disk: DiskHealth
 
 
 def guarded(handler: _Handler) -> _Handler:
@@ -53,12 +55,23 @@ def guarded(handler: _Handler) -> _Handler:
 
 
 def changing(handler: _Handler) -> _Handler:
-    """``guarded``, for a handler that changes something: on a read-only share it answers EROFS."""
+    """``guarded``, for a handler that changes a name or attributes: on a read-only share, or while the cache disk keeps
+    nothing, it answers EROFS; for a disk that does not answer it waits a little."""
+    return _gated(handler, NAMES_WAIT_S)
 
+
+def writing(handler: _Handler) -> _Handler:
+    """As ``changing``, for one that changes contents, which nobody else waits for: it has more patience."""
+    return _gated(handler, DATA_WAIT_S)
+
+
+def _gated(handler: _Handler, wait_s: float) -> _Handler:
     @functools.wraps(handler)
     async def wrapper(self: Guarded, *args: Any) -> Any:
         if self.read_only:
             raise ReadOnlyShare(handler.__name__)
+        if not self.disk.takes_changes:
+            await self.disk.admit(wait_s)
         return await handler(self, *args)
 
     return guarded(cast("_Handler", wrapper))

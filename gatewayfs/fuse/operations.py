@@ -1,6 +1,7 @@
 """pyfuse3's handlers: decode, call ``vfs``, encode.
 
-Every handler is wrapped (``guards.py``): ``changing`` those that change something, ``guarded`` the others. No handler
+Every handler is wrapped (``guards.py``): ``changing`` and ``writing`` those that change something,
+``guarded`` the others. No handler
 keeps a reference to a request's data.
 """
 
@@ -11,8 +12,9 @@ from collections.abc import Callable, Sequence
 import pyfuse3
 
 from gatewayfs.errors import InvalidArgument, NotPermitted, ReadOnlyShare
-from gatewayfs.fuse.guards import changing, guarded
+from gatewayfs.fuse.guards import changing, guarded, writing
 from gatewayfs.meta.schema import Inode
+from gatewayfs.runtime.diskhealth import DiskHealth
 from gatewayfs.types import NAME_BYTES_MAX
 from gatewayfs.vfs.attributes import STATFS_BLOCK_BYTES, STATFS_BLOCKS, STATFS_FILES, Changes
 from gatewayfs.vfs.filesystem import Filesystem
@@ -29,6 +31,7 @@ class Operations(pyfuse3.Operations):
         filesystem: what the calls mean.
         kernel_timeout_s: how long the kernel may keep names and attributes; what changes behind it is invalidated.
         called: told of every call before it is handled; work in the background steps back for it.
+        disk: says whether the cache disk takes changes.
         read_only: nothing may be changed. The kernel sees to that already, until root mounts it again with ``rw``.
     """
 
@@ -41,11 +44,12 @@ class Operations(pyfuse3.Operations):
         filesystem: Filesystem,
         kernel_timeout_s: float,
         called: Callable[[], None],
+        disk: DiskHealth,
         *,
         read_only: bool = False,
     ) -> None:
         super().__init__()
-        self.called = called
+        self.called, self.disk = called, disk
         self.read_only = read_only
         self._fs = filesystem
         self._timeout_s = kernel_timeout_s
@@ -177,26 +181,33 @@ class Operations(pyfuse3.Operations):
     async def open(self, inode: int, flags: int, ctx: pyfuse3.RequestContext) -> pyfuse3.FileInfo:
         if self.read_only and (flags & os.O_ACCMODE != os.O_RDONLY or flags & os.O_TRUNC):
             raise ReadOnlyShare("opened for writing")
+        if flags & os.O_TRUNC and not self.disk.takes_changes:
+            await self.disk.admit()
         return _opened(await self._fs.files.open(inode, flags, caller_of(ctx)))
 
     @guarded
     async def read(self, fh: int, off: int, size: int) -> bytes:
         return await self._fs.files.read(fh, off, size)
 
-    @changing
+    @writing
     async def write(self, fh: int, off: int, buf: bytes) -> int:
         return await self._fs.files.write(fh, off, buf)
 
     @guarded
     async def flush(self, fh: int) -> None:
+        if self._fs.files.unsaved(fh):
+            await self.disk.answers()
         await self._fs.files.flush(fh)
 
     @guarded
     async def fsync(self, fh: int, datasync: bool) -> None:
+        await self.disk.answers()
         await self._fs.files.fsync(fh)
 
     @guarded
     async def release(self, fh: int) -> None:
+        if self._fs.files.unsaved(fh):
+            await self.disk.answers()
         await self._fs.files.release(fh)
 
     # ------------------------------------------------------------------ directories
@@ -220,6 +231,7 @@ class Operations(pyfuse3.Operations):
 
     @guarded
     async def fsyncdir(self, fh: int, datasync: bool) -> None:
+        await self.disk.answers()
         await self._fs.directories.sync(fh)
 
     @guarded

@@ -15,7 +15,7 @@ import logging
 
 import trio
 
-from gatewayfs.errors import LocalError
+from gatewayfs.errors import CacheDiskFailed, LocalError
 from gatewayfs.meta import codec
 from gatewayfs.meta.journal import Journal, delete_segments, prepare_segment
 from gatewayfs.meta.layers import Layers
@@ -51,6 +51,8 @@ class Committer:
         """What the last commit said."""
         self.commit_count = 0
         self.commit_error = "" if opened.problem is None else str(opened.problem)
+        self.commit_failed = isinstance(opened.problem, CacheDiskFailed)
+        """``commit_error`` is not that the disk is full."""
         self.last_commit_ns = 0
         self._layers = layers
         self._clock = clock
@@ -180,7 +182,7 @@ class Committer:
         self.last_commit_ns = self._clock.time_ns()
         if self.commit_error:
             log.info("commits to LMDB work again")
-            self.commit_error = ""
+            self.commit_error, self.commit_failed = "", False
         self.syncing.note_lost_data(committed.failed_data_paths)
         for callback in frozen.callbacks:
             callback()
@@ -188,7 +190,7 @@ class Committer:
     def _note_failure(self, problem: LocalError) -> None:
         if str(problem) != self.commit_error:
             log.error("changes stay in the journal, LMDB cannot take them: %s", problem)
-            self.commit_error = str(problem)
+            self.commit_error, self.commit_failed = str(problem), isinstance(problem, CacheDiskFailed)
         if self.writer.broken:
             # LMDB locks itself up after a failed write of its root page; the file is intact as of the last commit.
             self._layers.stop_reading()

@@ -22,11 +22,13 @@ from pathlib import Path
 
 import trio
 
+from gatewayfs.errors import CacheDiskFailed, CacheDiskHangs
 from gatewayfs.meta.committer import Committer, transaction_payload
 from gatewayfs.meta.layers import Layers
 from gatewayfs.meta.opening import Limits, Opened, open_directory
 from gatewayfs.meta.transaction import Transaction
 from gatewayfs.runtime.clock import Clock
+from gatewayfs.runtime.diskhealth import DiskHealth
 from gatewayfs.runtime.durable import boot_identity
 from gatewayfs.runtime.offload import Offloader
 from gatewayfs.types import Ino
@@ -86,6 +88,7 @@ class MetaStore(Layers):
         self._next_ino = opened.next_ino
         self._reserved_ino = opened.next_ino
         self._at_start = (opened.replayed, opened.dropped)
+        self._refusal: Callable[[], str] = str
         self.watch: Callable[[Transaction], None] | None = None
         """Told of every committed transaction, at once: who keeps books of the records."""
 
@@ -189,11 +192,18 @@ class MetaStore(Layers):
         self._transaction = None
 
     def commit(self, tx: Transaction) -> None:
-        """For ``Transaction`` only: journal, then memory. Raises NoSpace, CacheDiskFailed; then nothing happened."""
+        """For ``Transaction`` only: journal, then memory. Raises NoSpace, CacheDiskFailed, CacheDiskHangs; then nothing
+        happened."""
         if tx.changes or tx.data_paths:
+            if why := self._refusal():
+                raise CacheDiskHangs(why)
             base = self._base
             relative = [os.fsencode(path.removeprefix(base)) for path in tx.data_paths]
-            self._committer.append(transaction_payload(tx, relative), tx.data_paths)
+            try:
+                self._committer.append(transaction_payload(tx, relative), tx.data_paths)
+            except CacheDiskFailed as problem:
+                self._committer.syncing.failed(problem)
+                raise
             if tx.reserved_ino:
                 self._reserved_ino = tx.reserved_ino
         elif not tx.callbacks:
@@ -230,6 +240,22 @@ class MetaStore(Layers):
     async def checkpoint(self) -> None:
         """Everything committed so far is in LMDB, synced. Raises CacheDiskFull, CacheDiskFailed; nothing is lost."""
         await self._committer.checkpoint()
+
+    def watch_disk(self, health: DiskHealth, lost: Callable[[str], bool]) -> None:
+        """Tell ``health`` what fails, and touch nothing while it says that the disk hangs.
+
+        Args:
+            lost: whether it matters that the disk could not write back a cache file, by its path; asked once for each.
+        """
+        syncing = self._committer.syncing
+        syncing.failed, syncing.lost = health.write_failed, lost
+        self._refusal, health.unkept = health.refusal, self.unkept
+
+    def unkept(self) -> str:
+        """What the disk does not keep of what was acknowledged; "": nothing."""
+        if lost := len(self._committer.syncing.failed_data_paths):
+            return f"it lost bytes of {lost} files"
+        return f"records are not committed: {self._committer.commit_error}" if self._committer.commit_failed else ""
 
     def flush(self) -> None:
         """``checkpoint`` for tools without an event loop: blocks."""

@@ -50,7 +50,11 @@ class Syncing:
         self.busy_fds: set[int] = set()
         """Journal descriptors that must stay open now."""
         self.failed_data_paths: dict[str, None] = {}
-        """Cache files whose bytes the disk could not keep."""
+        """Cache files whose bytes the disk could not keep, and that are nowhere else."""
+        self.failed: Callable[[object], None] = _unheard
+        """Told of each fdatasync that failed."""
+        self.lost: Callable[[str], bool] = _matters
+        """Whether the loss of a cache file's bytes matters; by default it does."""
         self._journal = journal
         self._names = names
         self._applied = applied
@@ -100,6 +104,7 @@ class Syncing:
             await self._sync_journal()
         except OSError as problem:
             self.suspect = True
+            self.failed(f"fdatasync of the journal: {problem.strerror}")
             log.error("fdatasync of the journal failed (%s): committing to LMDB instead", problem.strerror)
             await self._checkpoint()
             return
@@ -134,9 +139,19 @@ class Syncing:
     def note_lost_data(self, paths: list[str]) -> None:
         """The disk could not write these cache files back: promises end here."""
         for path in paths:
-            if path not in self.failed_data_paths:
+            self.failed(f"it could not write back {path}")
+            if path not in self.failed_data_paths and self.lost(path):
                 log.error("the disk could not write back %s; fsync fails from now on", path)
                 self.failed_data_paths[path] = None
+
+
+def _unheard(_what: object) -> None:
+    """Nobody watches the disk."""
+
+
+def _matters(_path: str) -> bool:
+    """Nobody knows better."""
+    return True
 
 
 def _sync_files(paths: list[str], names: SyncedNames) -> list[str]:

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from gatewayfs.errors import CacheDiskFailed, CacheDiskFull, LocalError
+from gatewayfs.runtime.diskhealth import DiskHealth
 from gatewayfs.runtime.offload import Offloader
 
 SLOW_WRITE_S = 0.004
@@ -54,27 +55,34 @@ class Disk:
 
     Args:
         offload: runs a function in a thread (``runtime.offload``).
+        reading: the same for reads: where they get stuck, writes shall not have to wait for a thread.
+        health: hears of errors.
     """
 
-    def __init__(self, offload: Offloader) -> None:
-        self._offload = offload
+    def __init__(self, offload: Offloader, reading: Offloader, health: DiskHealth) -> None:
+        self._offload, self.reading, self.health = offload, reading, health
         self._slow_until = 0.0
 
     async def read(self, file: OpenFile, offset: int, length: int) -> bytes:
-        """Up to ``length`` bytes; fewer only at the end of the file. Raises LocalError."""
+        """Up to ``length`` bytes; fewer only at the end of the file. Raises LocalError.
+
+        When cancelled, the thread is left to itself: it holds the file and a buffer of its own, nothing else.
+        """
         buffer = bytearray(length)
         try:
             got = os.preadv(file.fd, [buffer], offset, os.RWF_NOWAIT)
         except OSError as problem:
             # EAGAIN: the page cache does not hold it. EOPNOTSUPP: this file system knows no NOWAIT (tmpfs before 6.x).
             if problem.errno not in (errno.EAGAIN, errno.EOPNOTSUPP):
+                self.health.read_failed(problem)
                 raise translated(problem, f"read at {offset}") from problem
             got = 0
         if got == length:
             return bytes(buffer)
         try:
-            return await self._offload.run(pread_exactly, file, offset, length)
+            return await self.reading.run(pread_exactly, file, offset, length, abandon_on_cancel=True)
         except OSError as problem:
+            self.health.read_failed(problem)
             raise translated(problem, f"read at {offset}") from problem
 
     async def write(self, file: OpenFile, offset: int, data: bytes) -> None:
@@ -86,10 +94,17 @@ class Disk:
             else:
                 pwrite_all(file, offset, data)
         except OSError as problem:
-            raise translated(problem, f"write of {len(data)} bytes at {offset}") from problem
+            raise self.failed(problem, f"write of {len(data)} bytes at {offset}") from problem
         now = time.monotonic()
         if now - started > SLOW_WRITE_S:
             self._slow_until = now + SLOW_FOR_S
+
+    def failed(self, problem: OSError, what: str) -> LocalError:
+        """``translated``, for a write; the disk's health suffers unless it is only full."""
+        error = translated(problem, what)
+        if isinstance(error, CacheDiskFailed):
+            self.health.write_failed(error)
+        return error
 
 
 _libc = ctypes.CDLL(None, use_errno=True)

@@ -80,6 +80,7 @@ class Offload:
 
     def __init__(self, threads_max: int) -> None:
         self._limiter = trio.CapacityLimiter(threads_max)
+        self._started_s: dict[object, float] = {}
 
     def __repr__(self) -> str:
         return f"<Offload {self.busy} of {self._limiter.total_tokens} threads busy>"
@@ -89,6 +90,12 @@ class Offload:
         """Threads at work now, interrupted ones that have not ended yet included."""
         return self._limiter.borrowed_tokens
 
+    def waiting_s(self) -> float:
+        """How long the oldest call has been in its thread; 0.0 when none is."""
+        for started_s in self._started_s.values():
+            return thread_clock() - started_s
+        return 0.0
+
     async def run(
         self,
         fn: Callable[[*Ts], T],
@@ -96,7 +103,7 @@ class Offload:
         abandon_on_cancel: bool = False,
         interrupt: Interrupt | None = None,
     ) -> T:
-        job: _Job[T] = _Job(self._limiter)
+        job: _Job[T] = _Job(self._limiter, self._started_s)
         await self._limiter.acquire_on_behalf_of(job)
         return await job.run(lambda: fn(*args), (lambda: True) if abandon_on_cancel else interrupt)
 
@@ -118,8 +125,8 @@ class InlineOffload:
 class _Job(Generic[T]):
     """One call. It, not the waiting task, holds the limiter's token: an abandoned thread keeps its place to its end."""
 
-    def __init__(self, limiter: trio.CapacityLimiter) -> None:
-        self._limiter = limiter
+    def __init__(self, limiter: trio.CapacityLimiter, started_s: dict[object, float]) -> None:
+        self._limiter, self._started_s = limiter, started_s
         self._token = trio.lowlevel.current_trio_token()
         self._waiter: trio.lowlevel.Task | None = None
         self._raise_cancel: trio.lowlevel.RaiseCancelT | None = None
@@ -127,10 +134,11 @@ class _Job(Generic[T]):
 
     async def run(self, call: Callable[[], T], interrupt: Interrupt | None) -> T:
         self._waiter = trio.lowlevel.current_task()
+        self._started_s[self] = thread_clock()
         try:
             trio.lowlevel.start_thread_soon(call if self._account is None else self._metered(call), self._deliver)
         except RuntimeError:
-            self._limiter.release_on_behalf_of(self)
+            self._ended()
             raise
 
         def abort(raise_cancel: trio.lowlevel.RaiseCancelT) -> trio.lowlevel.Abort:
@@ -167,10 +175,14 @@ class _Job(Generic[T]):
 
     def _finish(self, result: outcome.Outcome[T]) -> None:
         """In the loop."""
-        self._limiter.release_on_behalf_of(self)
+        self._ended()
         if self._waiter is None:
             return
         if self._raise_cancel is not None and isinstance(result, outcome.Error):
             # The error is most likely our own interruption's; the waiter learns that it was cancelled.
             result = outcome.capture(self._raise_cancel)
         trio.lowlevel.reschedule(self._waiter, result)
+
+    def _ended(self) -> None:
+        del self._started_s[self]
+        self._limiter.release_on_behalf_of(self)

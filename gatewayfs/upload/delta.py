@@ -15,7 +15,7 @@ Bytes that are only in the bucket are never fetched to be sent back, except arou
 
 from dataclasses import dataclass
 
-from gatewayfs.cache.content import Snapshot
+from gatewayfs.cache.snapshot import Snapshot
 from gatewayfs.errors import ObjectNotFound, PreconditionFailed
 from gatewayfs.meta.schema import Fingerprints, Inode, Remote, UploadState
 from gatewayfs.runtime.fingerprints import UNKNOWN

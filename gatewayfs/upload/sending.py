@@ -10,7 +10,7 @@ import stat
 
 import msgspec
 
-from gatewayfs.cache.content import Snapshot
+from gatewayfs.cache.snapshot import Snapshot
 from gatewayfs.errors import (
     ConcurrentRequest,
     ObjectNotFound,

@@ -13,6 +13,8 @@ from gatewayfs.errors import (
     CacheDiskFailed,
     CorruptRecord,
     GatewayError,
+    LocalError,
+    NoSpace,
     ObjectArchived,
     RangeNotSatisfiable,
     StoreAccessDenied,
@@ -130,8 +132,14 @@ class Worker:
         code = problem.code if isinstance(problem, StoreError) else ""
         parked = Parked(self._ctx.clock.time_ns(), str(problem), code or type(problem).__name__)
         if isinstance(target, int) and self._ctx.meta.inode(target) is not None:
-            with self._ctx.meta.transaction() as tx:
-                tx.put_parked(target, parked)
+            try:
+                with self._ctx.meta.transaction() as tx:
+                    tx.put_parked(target, parked)
+            except (LocalError, NoSpace) as unrecorded:
+                # The disk that lacks the bytes does not take the reason, either.
+                log.warning("that an upload waits cannot be recorded: %s", unrecorded)
+                self._back_off(entry, problem)
+                return
         self._schedule.parked(entry, self._ctx.clock.monotonic(), delay_s, str(problem))
         if entry.parked:
             log.warning("upload of %s is parked: %s", name_of(self._ctx.meta, target), problem)

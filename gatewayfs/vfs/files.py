@@ -11,8 +11,7 @@ import stat
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from gatewayfs.cache.content import Content
-from gatewayfs.cache.live import Superseded
+from gatewayfs.cache.live import Content, Superseded
 from gatewayfs.cache.wholefiles import BucketMovedOn
 from gatewayfs.errors import Archived, BadHandle, EntryExists, FsError, IsADirectory, NoEntry, Unavailable
 from gatewayfs.meta.schema import Inode
@@ -128,6 +127,10 @@ class Files:
             except Archived:
                 self._share.archived(content.ino)
                 raise
+
+    def unsaved(self, number: int) -> bool:
+        """Whether a flush, or the release, has something to write."""
+        return self._handle(number).content.changed
 
     async def flush(self, number: int) -> None:
         """close(2) of one descriptor: everything written so far survives kill -9."""

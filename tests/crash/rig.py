@@ -13,8 +13,9 @@ from pathlib import Path
 import msgspec
 import trio
 
-from gatewayfs.cache.content import Content, ContentCache
+from gatewayfs.cache.content import ContentCache
 from gatewayfs.cache.limits import Limits as CacheLimits
+from gatewayfs.cache.live import Content
 from gatewayfs.events.envelope import Origin
 from gatewayfs.events.events import Events
 from gatewayfs.events.file import FileTarget

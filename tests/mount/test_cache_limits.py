@@ -5,47 +5,69 @@ import hashlib
 import os
 import random
 import subprocess
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
 from tests.support.gateway import Gateway, Gateways
 from tests.support.s3server import Bucket
 
-CACHE_BYTES = 16 << 20
-FILE_BYTES = 40 << 20
-PIECE_BYTES = 1 << 20
+MIB = 1 << 20
+FILE_MIB = int(os.environ.get("GATEWAYFS_LARGE_FILE_MIB", "40"))
+"""4096 is the long form: 4 GiB through 256 MiB."""
+
+CACHE_MIB = max(16, FILE_MIB // 16)
+RUN_S_MAX = 150 + FILE_MIB
 
 
-def pieces(seed: int) -> Iterator[bytes]:
-    rng = random.Random(seed)
-    for _ in range(FILE_BYTES // PIECE_BYTES):
-        yield rng.randbytes(PIECE_BYTES)
+def pieces() -> Iterator[bytes]:
+    """A MiB each, no two alike, the same ones every time, as fast as memory."""
+    noise = random.Random(1).randbytes(MIB)
+    for number in range(FILE_MIB):
+        yield number.to_bytes(8, "little") + noise[8:]
 
 
-def digest_of(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def digest_of(file: BinaryIO) -> str:
+    found = hashlib.sha256()
+    while piece := file.read(MIB):
+        found.update(piece)
+    return found.hexdigest()
 
 
+@pytest.fixture
+def large_share(bucket: Bucket, tmp_path: Path) -> Iterator[Gateway]:
+    with Gateways(tmp_path, stuck_s=RUN_S_MAX) as gateways:
+        yield gateways.mount(bucket, settings={"cache.size": f"{CACHE_MIB}MiB"})
+
+
+@pytest.mark.timeout(RUN_S_MAX + 30)
 @pytest.mark.semantics("cache-size", "cache-open-file-larger", "cache-writers-slowed")
-def test_a_file_several_times_the_cache_is_written_and_read_back(
-    gateway: Callable[..., Gateway], bucket: Bucket
-) -> None:
-    share = gateway(settings={"cache.size": str(CACHE_BYTES)})
-    expected = hashlib.sha256()
+def test_a_file_several_times_the_cache_is_written_and_read_back(large_share: Gateway, bucket: Bucket) -> None:
+    share, expected, started_s = large_share, hashlib.sha256(), time.monotonic()
     with (share.mount_dir / "big").open("wb", buffering=0) as file:
-        for piece in pieces(1):
+        for piece in pieces():
             assert file.write(piece) == len(piece)
             expected.update(piece)
-    share.drain()
-    assert hashlib.sha256(bucket.body("big")).hexdigest() == expected.hexdigest()
+    written_s = time.monotonic() - started_s
+    share.drain(RUN_S_MAX)
+    drained_s, status = time.monotonic() - started_s, share.status()
+    assert digest_of(bucket.s3.get_object(Bucket=bucket.name, Key="big")["Body"]) == expected.hexdigest()
     share.restart()
-    assert digest_of(share.mount_dir / "big") == expected.hexdigest()
-    status = share.status()["cache"]
-    assert status["used_bytes"] <= CACHE_BYTES
-    assert status["evicted_bytes"] > FILE_BYTES - CACHE_BYTES
+    started_s = time.monotonic()
+    with (share.mount_dir / "big").open("rb") as read:
+        assert digest_of(read) == expected.hexdigest()
+    upload, after = status["upload"], share.status()["cache"]
+    print(
+        f"{FILE_MIB} MiB through {CACHE_MIB} MiB: written in {written_s:.0f} s, in the bucket after {drained_s:.0f} s, "
+        f"read in {time.monotonic() - started_s:.0f} s; {upload['uploaded_files']} versions, "
+        f"{upload['uploaded_bytes']} bytes sent, {upload['saved_bytes']} copied in the bucket, "
+        f"writers waited {status['cache']['delayed_s']:.0f} s"
+    )
+    assert max(status["cache"]["used_bytes"], after["used_bytes"]) <= CACHE_MIB * MIB
+    assert after["evicted_bytes"] > (FILE_MIB - CACHE_MIB) * MIB
     assert "Traceback" not in share.log()
 
 

@@ -15,8 +15,9 @@ from pathlib import Path
 
 import trio
 
-from gatewayfs.cache.content import Content, ContentCache
+from gatewayfs.cache.content import ContentCache
 from gatewayfs.cache.limits import Limits
+from gatewayfs.cache.live import Content
 from gatewayfs.cache.packs import ENTRY_HEADER_BYTES
 from gatewayfs.cache.room import Resident, chunk_sizes, key_of
 from gatewayfs.errors import StoreUnreachable

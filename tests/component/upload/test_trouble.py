@@ -8,6 +8,7 @@ import pytest
 import trio
 
 from gatewayfs.errors import (
+    CacheDiskFailed,
     CorruptRecord,
     CredentialsRejected,
     NoSpace,
@@ -17,6 +18,7 @@ from gatewayfs.errors import (
     StoreRefused,
     StoreUnreachable,
 )
+from gatewayfs.meta.transaction import Transaction
 from tests.support.fakestore import EVERYTHING, FakeObjectStore
 from tests.support.faultystore import ANY, FOREVER
 
@@ -418,4 +420,24 @@ async def test_after_a_restart_the_queue_is_what_the_records_say(world):
     world.crash()
     async with world.running():
         await trio.sleep(10)
+    await world.check()
+
+
+async def test_a_reason_that_the_disk_does_not_take_is_kept_in_memory_and_the_uploader_goes_on(world, monkeypatch):
+    put_parked, refused = Transaction.put_parked, []
+
+    def refuse(tx, ino, parked):
+        if parked is not None and not refused:
+            refused.append(ino)
+            raise CacheDiskFailed("the journal is on the same disk")
+        put_parked(tx, ino, parked)
+
+    monkeypatch.setattr(Transaction, "put_parked", refuse)
+    world.store.fail("put", StoreAccessDenied("no", code="AccessDenied"), key="secret", times=2)
+    await world.write("secret", b"s")
+    async with world.running() as uploader:
+        await uploader.drain()
+        assert refused
+        await trio.sleep(4000)
+    assert world.bucket.raw["secret"]
     await world.check()

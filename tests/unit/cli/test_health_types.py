@@ -9,7 +9,9 @@ ROOT = Path(__file__).parents[3]
 
 
 def test_every_type_in_the_code_has_a_cure_and_every_cure_a_type() -> None:
-    code = "".join((ROOT / "gatewayfs" / "daemon" / name).read_text() for name in ("problems.py", "health.py"))
+    code = "".join(
+        (ROOT / "gatewayfs" / "daemon" / name).read_text() for name in ("problems.py", "wording.py", "health.py")
+    )
     assert {name for name in TYPES if f'"{name}"' not in code} == set()
     named = set(re.findall(r'Problem\(\s*"(\w+)"', code)) | set(re.findall(r'kind = "(\w+)"', code))
     assert named - set(TYPES) == set()
