@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bench import far, floor, foreground, integrity, mounted, records, renames, s3_client, uploads
+from bench import far, floor, foreground, integrity, mounted, records, refresh, renames, s3_client, uploads
 
 BENCHMARKS: dict[str, Callable[[], dict[str, Any]]] = {
     "far": far.run,
@@ -24,6 +24,7 @@ BENCHMARKS: dict[str, Callable[[], dict[str, Any]]] = {
     "integrity": integrity.run,
     "mounted": mounted.run,
     "records": records.run,
+    "refresh": refresh.run,
     "renames": renames.run,
     "s3_client": s3_client.run,
     "uploads": uploads.run,
