@@ -168,10 +168,13 @@ def test_the_root_keeps_its_attributes_here_and_writes_no_object(bucket: Bucket,
     assert (oct(status.st_mode), status.st_uid, status.st_gid) == ("0o42751", 1001, 1002)
 
 
+@pytest.mark.parametrize("versioned", [False, True], ids=["", "with versions and delete markers"])
 @pytest.mark.semantics("foreign-changes")
 def test_changes_of_others_appear_after_refresh_cache_in_names_attributes_and_pages(
-    bucket: Bucket, gateway: Mount
+    bucket: Bucket, gateway: Mount, versioned: bool
 ) -> None:
+    if versioned:
+        bucket.s3.put_bucket_versioning(Bucket=bucket.name, VersioningConfiguration={"Status": "Enabled"})
     bucket.put("replaced", b"old " * 5000)
     bucket.put("dir/removed", b"x")
     served = gateway()
@@ -197,6 +200,24 @@ def test_changes_of_others_appear_after_refresh_cache_in_names_attributes_and_pa
     assert os.pread(held, 4, 0) == b"new ", "who has it open goes on with what is there"
     os.close(held)
     assert (root / "replaced").read_bytes() == b"new " * 6000
+
+
+@pytest.mark.semantics("foreign-changes")
+def test_a_file_becomes_a_directory_of_its_name_and_a_file_again(bucket: Bucket, gateway: Mount) -> None:
+    bucket.put("name", b"a file")
+    served = gateway()
+    name = served.mount_dir / "name"
+    assert name.read_bytes() == b"a file"
+    bucket.delete("name")
+    bucket.put("name/inside", b"x")
+    refresh(served)
+    assert os.listdir(name) == ["inside"]
+    assert (name / "inside").read_bytes() == b"x"
+    bucket.delete("name/inside")
+    bucket.put("name", b"a FILE")
+    refresh(served)
+    assert name.read_bytes() == b"a FILE"
+    assert os.listdir(served.mount_dir) == ["name"]
 
 
 @pytest.mark.semantics("conflict-kept")
