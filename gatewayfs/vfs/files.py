@@ -11,6 +11,8 @@ import stat
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import trio
+
 from gatewayfs.cache.live import Content, Superseded
 from gatewayfs.cache.wholefiles import BucketMovedOn
 from gatewayfs.errors import Archived, BadHandle, EntryExists, FsError, IsADirectory, NoEntry, Unavailable
@@ -18,6 +20,9 @@ from gatewayfs.meta.schema import Inode
 from gatewayfs.vfs.attributes import without_privileges
 from gatewayfs.vfs.namespace import Namespace
 from gatewayfs.vfs.share import ROOT, Caller, Share
+
+READ_AGAIN_S = (0.0, 0.05, 0.1, 0.2, 0.4)
+"""Pauses before each look at an object that is not the one the record names: an upload of ours is recorded by then."""
 
 
 @dataclass(slots=True)
@@ -202,20 +207,26 @@ class Files:
         is made of two halves; what it reads afterwards is the new object.
         """
         content = handle.content
-        if content.changed:
-            raise Unavailable(f"replaced in the bucket while it was being changed here: {moved}") from moved
+        for pause_s in READ_AGAIN_S:
+            await trio.sleep(pause_s)
+            if not handle.content.changed:
+                await self._look_again(handle, moved)
+            if handle.served and handle.content is not content:
+                raise Unavailable(f"changed in the bucket while it was being read: {moved}; read it again") from moved
+            # Not replaced by others, or not read from yet. Our own uploads give the object another etag while bytes are
+            # asked for, and it may be in the bucket before it is in the record.
+            try:
+                return await handle.content.read(offset, length)
+            except BucketMovedOn as again:
+                moved = again
+        raise Unavailable(f"keeps changing in the bucket: {moved}") from moved
+
+    async def _look_again(self, handle: Handle, moved: BucketMovedOn) -> None:
         try:
-            await self._share.refresh.recheck(content.ino)
+            await self._share.refresh.recheck(handle.content.ino)
             self._present(handle)
         except FsError as problem:
             raise Unavailable(f"gone from the bucket: {moved}") from problem
-        # Not replaced by others: our own upload gave the object another etag while these bytes were asked for.
-        if handle.served and handle.content is not content:
-            raise Unavailable(f"changed in the bucket while it was being read: {moved}; read it again") from moved
-        try:
-            return await handle.content.read(offset, length)
-        except BucketMovedOn as again:
-            raise Unavailable(f"keeps changing in the bucket: {again}") from again
 
     def _present(self, handle: Handle) -> Handle:
         """The handle, on the present bytes of its file. Raises StaleInode when others removed it."""

@@ -19,7 +19,7 @@ FAR = SIZE_BYTES - 100
 BEFORE = bytes(range(256)) * (SIZE_BYTES // 256)
 
 
-async def reading(world, beside, operation):
+async def reading(world, beside, operation, times):
     """Read the file's beginning, then its end, with ``beside`` happening while the end is asked for."""
     world.bucket.foreign_put("file", BEFORE)
     inode = await world.fs.names.lookup(ROOT_INO, b"file")
@@ -36,22 +36,25 @@ async def reading(world, beside, operation):
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(read_far)
-        await asked.reached.wait()
-        await beside(inode.ino)
+        for _ in range(times):
+            await asked.reached.wait()
+            await beside(inode.ino)
+            asked, answered = world.link.hold(operation), asked
+            answered.release()
         asked.release()
     answers.append(await world.fs.files.read(handle, FAR, 10))
     await world.fs.files.release(handle)
     return answers
 
 
-def perform(tmp_path, beside, operation, cache_bytes):
+def perform(tmp_path, beside, operation, cache_bytes, times=1):
     world = World(tmp_path / "cache", cache_bytes=cache_bytes)
     answers = []
 
     async def main():
         async with trio.open_nursery() as nursery:
             await world.start(nursery)
-            answers.extend(await reading(world, lambda ino: beside(world, ino), operation))
+            answers.extend(await reading(world, lambda ino: beside(world, ino), operation, times))
             await world.crash()
             nursery.cancel_scope.cancel()
 
@@ -61,7 +64,7 @@ def perform(tmp_path, beside, operation, cache_bytes):
 
 async def change_and_upload(world, ino):
     handle = await world.fs.files.open(ino, os.O_WRONLY)
-    await world.fs.files.write(handle, 0, b"X")
+    await world.fs.files.write(handle, 0, os.urandom(1))
     await world.fs.files.release(handle)
     await world.uploader.drain()
 
@@ -85,3 +88,7 @@ def test_a_replacement_by_others_is_one(tmp_path, operation, cache_bytes):
     first, then = perform(tmp_path, replace, operation, cache_bytes)
     assert isinstance(first, Unavailable)
     assert then == bytes(10)
+
+
+def test_our_own_uploads_one_after_the_other_beside_a_read_are_none_either(tmp_path):
+    assert perform(tmp_path, change_and_upload, "get", 4096, times=3) == [BEFORE[FAR : FAR + 10]] * 2
