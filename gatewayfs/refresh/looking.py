@@ -95,6 +95,9 @@ class Looking:
         done = self._under_way[key] = trio.Event()
         try:
             place = self._places.find(key)
+            if place.kind is Kind.NOTHING and place.ino and notice.gone:
+                async with self._limit:
+                    await self._emptied(place.ino)  # it is shown itself, for what may have been the last key below it
             if place.kind in _UNASKED:
                 return _UNASKED[place.kind]
             if (place.kind is Kind.NEW and notice.gone) or self._is_echo(notice, place):

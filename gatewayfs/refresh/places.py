@@ -5,7 +5,8 @@ A notice names a key; what it means is decided by the records alone, before any 
     an inode was read from this very key         FILE       look at the object
     a directory is listed from it ("a/b/")       DIRECTORY  look at what is below it
     no such name in a directory we know          NEW        look whether there is one now
-    ... in a directory that nobody has listed    nothing: it is listed on first use
+    ... in a directory that nobody has listed    nothing: it is listed on first use; when a key went, whether that was
+                                                 the last one, for then the directory is gone
     changed here and not uploaded yet            nothing: the upload compares, a difference is its conflict
     a write of ours is under way, or unanswered  BUSY       after it, the answer may be the last word, or not
     its directory was made or moved here         MOVING     the same, but it may take long
@@ -38,7 +39,8 @@ class Place:
     """A key's place, as the records are now.
 
     Attributes:
-        ino: FILE, DIRECTORY: the inode. NEW: the directory that would get a name.
+        ino: FILE, DIRECTORY: the inode. NEW: the directory that would get a name. NOTHING: the one that
+            nobody has listed, or 0.
         name: NEW: that name.
         source: NEW: the prefix that directory is listed from. DIRECTORY: its own.
         prefix: NEW: where the name would be a directory, its prefix; "" where it would be a file.
@@ -123,7 +125,7 @@ class Places:
         if child is not None and (child.directory is not None or child.dirty_since_ns or child.remote is None):
             return NOTHING  # hidden by a directory of the name, or by what was made here and is not uploaded
         if not self._is_known(ino):
-            return NOTHING
+            return Place(Kind.NOTHING, ino)
         if self._meta.doomed(key) is not None or self._applier.motion.claims.claimant(self._meta, key, ino):
             return MOVING
         return Place(Kind.NEW, ino, name, source, prefix)

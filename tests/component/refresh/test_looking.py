@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import trio
 import trio.testing
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gatewayfs.errors import StoreUnreachable
@@ -428,6 +428,7 @@ CHANGES = st.tuples(st.sampled_from(["put", "put", "delete", "list", "deliver"])
 @pytest.mark.semantics("foreign-change-told")
 @settings(QUIET, max_examples=150)
 @given(changes=st.lists(st.tuples(CHANGES, st.binary(max_size=2)), max_size=40), seed=st.integers(0, 1000))
+@example(changes=[(("put", "a/b/b"), b""), (("deliver", "a//x"), b""), (("delete", "a/b/b"), b"")], seed=0)
 def test_notices_late_doubled_and_out_of_order_make_the_tree_the_bucket_without_a_refresh(changes, seed):
     async def play(directory):
         w, rng = World(directory), random.Random(seed)
