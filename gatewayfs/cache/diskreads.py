@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import trio
 
 from gatewayfs.cache.checking import CheckedReads
-from gatewayfs.cache.eviction import Hold
 from gatewayfs.cache.packs import Packs
+from gatewayfs.cache.vouched import at_rest, is_clean
 from gatewayfs.errors import LocalError, Unavailable
 from gatewayfs.meta.env import MetaStore
 from gatewayfs.runtime.diskhealth import DiskHealth
@@ -56,7 +56,7 @@ class DiskReads:
         return await self._read(content, offset, length, self._checked.sparse, content.sparse.file is not None)
 
     async def _read(self, content: "Content", offset: int, length: int, local: Local, is_open: bool) -> bytes:
-        if not is_clean(self._meta, content):
+        if not self._in_bucket(content):
             return await self._only_here(content, offset, length, local)
         failure: LocalError | None = None
         if is_open or self._health.fit:
@@ -65,7 +65,7 @@ class DiskReads:
                     return await local(content, offset, length)
                 except LocalError as problem:
                     failure = problem
-        if not is_clean(self._meta, content):  # written to meanwhile
+        if not self._in_bucket(content):  # written to meanwhile
             return await content.read(offset, length)
         try:
             return await self._from_bucket(content, offset, offset + length)
@@ -80,10 +80,7 @@ class DiskReads:
         except trio.TooSlowError:
             raise Unavailable(f"the cache disk gave no answer within {self._deadline_s:g} s") from None
 
-
-def is_clean(meta: MetaStore, content: "Content") -> bool:
-    """All bytes of it that are here are those of the object its record names."""
-    if content.hold is Hold.DIRTY or content.changed or content.stale or not content.frozen or content.being_changed:
-        return False
-    inode = meta.inode(content.ino)
-    return inode is not None and inode.remote is not None and inode.content_revision == inode.remote.content_revision
+    def _in_bucket(self, content: "Content") -> bool:
+        """All bytes of it that are here are those of the object its record names."""
+        inode = self._meta.inode(content.ino)
+        return inode is not None and is_clean(inode) and at_rest(content, inode)

@@ -23,6 +23,7 @@ import msgspec
 from gatewayfs.cache.eviction import Eviction, Hold
 from gatewayfs.cache.extents import Extents
 from gatewayfs.cache.packs import ENTRY_HEADER_BYTES, Packs
+from gatewayfs.cache.vouched import is_clean
 from gatewayfs.meta.schema import PLACED_IN_PACK, Inode, Placement
 
 if TYPE_CHECKING:
@@ -56,8 +57,7 @@ class Resident:
 
 def hold_of(inode: Inode) -> Hold:
     """Whether the bytes of a file that nobody changes just now may go."""
-    remote = inode.remote
-    if remote is None or remote.content_revision != inode.content_revision:
+    if not is_clean(inode):
         return Hold.DIRTY
     return Hold.FREE if inode.linked and not inode.dirty_since_ns else Hold.KEPT
 

@@ -4,14 +4,13 @@ What comes in is what a queue would bring (``refresh/notices.py``), or paths. Th
 """
 
 import logging
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import trio
 
 from gatewayfs.control.server import Progress as Tell
 from gatewayfs.errors import FsError, LocalError, StoreError, UserError
-from gatewayfs.refresh.looking import Outcome
+from gatewayfs.refresh.looking import Look, Outcome
 from gatewayfs.refresh.notices import BadMessage, Notice, read
 
 log = logging.getLogger(__name__)
@@ -21,8 +20,6 @@ PATIENCE_S = 10.0
 
 PAUSE_S = 0.25
 FAILURES_SHOWN = 20
-
-Look = Callable[[Notice], Awaitable[Outcome]]
 
 
 class LookingAgain:

@@ -20,8 +20,8 @@ import trio
 from gatewayfs.errors import FsError, LocalError, StoreError
 from gatewayfs.refresh.followstatus import FollowStatus
 from gatewayfs.refresh.inbox import Inbox, Ticket, Work
-from gatewayfs.refresh.looking import LOOKS_MAX, Outcome
-from gatewayfs.refresh.notices import BadMessage, Notice, read
+from gatewayfs.refresh.looking import LOOKS_MAX, Look, Outcome
+from gatewayfs.refresh.notices import BadMessage, read
 from gatewayfs.runtime.clock import Clock
 from gatewayfs.runtime.randomness import Randomness
 from gatewayfs.s3.queue import RECEIVED_MAX, Message, Queue, QueueError
@@ -45,8 +45,6 @@ MOVING_S_MAX = 60.0
 """A directory made here settles within seconds; the move of a large one may take hours, then a refresh is due."""
 
 DELETE_TRIES = 6
-
-Look = Callable[[Notice], Awaitable[Outcome]]
 
 
 class Following:

@@ -57,6 +57,10 @@ class Outcome(enum.Enum):
     """The key's directory was made or moved here and is not settled; or its object is about to be deleted."""
 
 
+Look = Callable[[Notice], Awaitable[Outcome]]
+"""``Refresh.look_again``, to those who get notices."""
+
+
 _UNASKED = {
     Kind.NOTHING: Outcome.NOTHING,
     Kind.BUSY: Outcome.BUSY,

@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 
 from gatewayfs.s3.attributes import ShareDefaults
 
@@ -118,21 +118,9 @@ class RefreshProgress:
 
     def report(self) -> RefreshReport:
         """What it did so far."""
-        tally = self.tally
-        return RefreshReport(
-            listed=self.listed,
-            names=tally.names,
-            added=tally.added,
-            changed=tally.changed,
-            removed=tally.removed,
-            kept_dirty=tally.kept_dirty,
-            conflicts=tally.conflicts,
-            shadowed=tally.shadowed,
-            unrepresentable=tally.unrepresentable,
-            lists=tally.lists,
-            heads=tally.heads,
-            errors=tuple(self.errors),
-        )
+        counted = asdict(self.tally)
+        del counted["pages"]
+        return RefreshReport(listed=self.listed, errors=tuple(self.errors), **counted)
 
     def failed(self, line: str) -> None:
         """A directory could not be listed."""

@@ -4,8 +4,8 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,24 +15,18 @@ from tests.support.gateway import PROGRAM, Gateway, Gateways
 from tests.support.recorder import Recorder
 from tests.support.s3server import Bucket
 from tests.support.sqs import TestQueue, fresh_queue, s3_record
+from tests.support.waiting import until as wait_until
 
 LATE_S = 20.0
 """On a machine that does other things as well. How quick it is on a quiet one: docs/bucket-events.md."""
+
+until = partial(wait_until, late_s=LATE_S)
 
 
 @pytest.fixture
 def queue(moto_endpoint: str) -> Iterator[TestQueue]:
     with fresh_queue(moto_endpoint) as made:
         yield made
-
-
-def until(condition: Callable[[], bool], what: str) -> float:
-    """Wait for it; returns how long that took."""
-    begun = time.monotonic()
-    while not condition():
-        assert time.monotonic() - begun < LATE_S, f"waited {LATE_S:g} s for {what}"
-        time.sleep(0.005)
-    return time.monotonic() - begun
 
 
 def content(path: Path) -> bytes:

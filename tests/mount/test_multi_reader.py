@@ -3,7 +3,7 @@
 import os
 import sys
 import time
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,19 +11,13 @@ import pytest
 from tests.support.gateway import PROGRAM, Gateway, Gateways
 from tests.support.s3server import Bucket
 from tests.support.sqs import fresh_queue
+from tests.support.waiting import until as wait_until
 
 LATE_S = 30.0
+
+until = partial(wait_until, late_s=LATE_S)
 READ_ONLY = {"share.read_only": "true"}
 FILES = 8
-
-
-def until(condition: Callable[[], bool], what: str) -> float:
-    """Wait for it; returns how long that took."""
-    begun = time.monotonic()
-    while not condition():
-        assert time.monotonic() - begun < LATE_S, f"waited {LATE_S:g} s for {what}"
-        time.sleep(0.005)
-    return time.monotonic() - begun
 
 
 def size(path: Path) -> int:
